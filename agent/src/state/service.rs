@@ -1,0 +1,54 @@
+//! Services.
+
+use std::fmt;
+use std::net::IpAddr;
+
+use super::ObjectName;
+
+/// Transport protocols that a Service may name and the data plane balances.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub enum L4Protocol {
+    /// TCP.
+    Tcp,
+    /// UDP.
+    Udp,
+}
+
+impl fmt::Display for L4Protocol {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::Tcp => "TCP",
+            Self::Udp => "UDP",
+        })
+    }
+}
+
+/// One port of a Service.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct ServicePort {
+    /// Name, empty if the Service has a single unnamed port. EndpointSlices match ports by it.
+    pub name: String,
+    /// Protocol.
+    pub protocol: L4Protocol,
+    /// Port that clients of the service addresses dial.
+    pub port: u16,
+    /// Port on every node's address, for NodePort and LoadBalancer Services.
+    pub node_port: Option<u16>,
+}
+
+/// A Service, reduced to what balancing needs.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Service {
+    /// Name.
+    pub name: ObjectName,
+    /// ClusterIPs of both families; empty for a headless Service.
+    pub cluster_ips: Vec<IpAddr>,
+    /// `spec.externalIPs`.
+    pub external_ips: Vec<IpAddr>,
+    /// `status.loadBalancer.ingress[].ip`, for Services of type LoadBalancer.
+    pub load_balancer_ips: Vec<IpAddr>,
+    /// Ports, in the order of the object.
+    pub ports: Vec<ServicePort>,
+    /// `spec.publishNotReadyAddresses`: endpoints count as ready whatever they say.
+    pub publish_not_ready: bool,
+}

@@ -1,0 +1,41 @@
+//! Settings of the data plane, in the one element of the array map `CONFIG`.
+
+use bytemuck::{Pod, Zeroable};
+
+use crate::layout::layout;
+use crate::{Addr4, Addr6};
+
+/// What the agent tells the programs. All zero means "not configured yet": the programs then pass
+/// every packet untouched.
+#[repr(C)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Default, Pod, Zeroable)]
+pub struct DatapathConfig {
+    /// Raised whenever a known connection may need another look: a backend or a route went away.
+    /// Entries of the connection table that carry another number are checked at their next packet.
+    pub generation: u32,
+    /// Timer frequency of this kernel (`CONFIG_HZ`), for `jiffies`.
+    pub jiffies_per_second: u32,
+    /// Source address for connections to IPv4 backends on other nodes; zero if there is none.
+    pub node4: Addr4,
+    /// Likewise for IPv6.
+    pub node6: Addr6,
+    /// First port of the range for those connections, host order.
+    pub snat_port_first: u16,
+    /// Last port of that range, host order, inclusive.
+    pub snat_port_last: u16,
+    /// A TCP connection idle for longer is forgotten.
+    pub tcp_idle_seconds: u32,
+    /// A UDP conversation idle for longer is forgotten.
+    pub udp_idle_seconds: u32,
+    /// How often a running flow is reported.
+    pub flow_report_seconds: u32,
+    /// Bits of [`DatapathConfig::CAPTURE_FLOWS`].
+    pub flags: u32,
+}
+
+impl DatapathConfig {
+    /// Emit flow events.
+    pub const CAPTURE_FLOWS: u32 = 1;
+}
+
+layout!(DatapathConfig, size = 48, node4 @ 8, node6 @ 12, snat_port_first @ 28, flags @ 44);

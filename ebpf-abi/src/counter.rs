@@ -1,0 +1,79 @@
+//! Per-CPU counters, one element of `COUNTERS` each.
+
+/// Index into `COUNTERS`. Append-only.
+#[repr(u32)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Counter {
+    /// A connection through a frontend was added to the connection table.
+    ConnectionsNew = 0,
+    /// A packet was left to TC because no neighbour was known, or the route leaves elsewhere.
+    XdpLeftToTc = 1,
+    /// A frame was too short for the headers it announces, or contradicts itself.
+    Malformed = 2,
+    /// A VLAN-tagged frame, passed untouched.
+    PassedVlan = 3,
+    /// A fragment, passed untouched.
+    PassedFragment = 4,
+    /// IPv6 extension headers we do not walk, passed untouched.
+    PassedExtensionHeader = 5,
+    /// TTL or hop limit too low to forward; left to the stack, which answers with ICMP.
+    PassedTtl = 6,
+    /// Flow events that found the ring buffer full: the events lost in the kernel.
+    EventsLost = 7,
+    /// Flow events written to the ring buffer.
+    EventsSent = 8,
+    /// Packets dropped: frontend without backends.
+    DropNoBackend = 9,
+    /// Packets dropped: no free port for the node's address.
+    DropNoSnatPort = 10,
+    /// Packets dropped: the connection table refused an entry.
+    DropConntrackFull = 11,
+    /// Packets dropped: no route to the backend.
+    DropNoRoute = 12,
+    /// Packets dropped: larger than the route's MTU.
+    DropTooBig = 13,
+    /// Packets dropped: writing the header failed.
+    DropWriteFailed = 14,
+    /// Connections cut over to another backend because theirs was removed.
+    ConnectionsMoved = 15,
+    /// Sockets translated at connect or sendmsg.
+    SocketsTranslated = 16,
+}
+
+impl Counter {
+    /// Number of counters, the size of the map.
+    pub const COUNT: usize = 17;
+
+    /// All counters with the name that status and metrics show.
+    pub const ALL: [(Self, &'static str); Self::COUNT] = [
+        (Self::ConnectionsNew, "connections_new"),
+        (Self::XdpLeftToTc, "xdp_left_to_tc"),
+        (Self::Malformed, "malformed"),
+        (Self::PassedVlan, "passed_vlan"),
+        (Self::PassedFragment, "passed_fragment"),
+        (Self::PassedExtensionHeader, "passed_extension_header"),
+        (Self::PassedTtl, "passed_ttl"),
+        (Self::EventsLost, "events_lost"),
+        (Self::EventsSent, "events_sent"),
+        (Self::DropNoBackend, "drop_no_backend"),
+        (Self::DropNoSnatPort, "drop_no_snat_port"),
+        (Self::DropConntrackFull, "drop_conntrack_full"),
+        (Self::DropNoRoute, "drop_no_route"),
+        (Self::DropTooBig, "drop_too_big"),
+        (Self::DropWriteFailed, "drop_write_failed"),
+        (Self::ConnectionsMoved, "connections_moved"),
+        (Self::SocketsTranslated, "sockets_translated"),
+    ];
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn every_counter_is_listed_at_its_own_index() {
+        for (index, (counter, _)) in Counter::ALL.iter().enumerate() {
+            assert_eq!(*counter as usize, index);
+        }
+    }
+}

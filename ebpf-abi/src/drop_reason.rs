@@ -1,0 +1,51 @@
+//! Why a packet was dropped.
+
+use crate::Counter;
+
+/// Reason of a drop, numbered as in the flow API (`flow.DropReason`).
+#[repr(u8)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum DropReason {
+    /// The packet is larger than the route to the backend allows.
+    FragmentationNeeded = 136,
+    /// The packet could not be changed.
+    WriteFailed = 141,
+    /// The connection table refused the entry.
+    ConntrackInsertFailed = 155,
+    /// The service has no backend.
+    NoBackend = 158,
+    /// No free port on the node's address towards this backend.
+    NoSnatPort = 167,
+    /// The routing table has no way to the backend.
+    NoRoute = 169,
+}
+
+impl DropReason {
+    /// All reasons that the programs use.
+    pub const ALL: [Self; 6] = [
+        Self::FragmentationNeeded,
+        Self::WriteFailed,
+        Self::ConntrackInsertFailed,
+        Self::NoBackend,
+        Self::NoSnatPort,
+        Self::NoRoute,
+    ];
+
+    /// The counter that counts it.
+    #[inline(always)]
+    pub const fn counter(self) -> Counter {
+        match self {
+            Self::FragmentationNeeded => Counter::DropTooBig,
+            Self::WriteFailed => Counter::DropWriteFailed,
+            Self::ConntrackInsertFailed => Counter::DropConntrackFull,
+            Self::NoBackend => Counter::DropNoBackend,
+            Self::NoSnatPort => Counter::DropNoSnatPort,
+            Self::NoRoute => Counter::DropNoRoute,
+        }
+    }
+
+    /// The reason with this number, if it is one of ours.
+    pub fn from_number(number: u8) -> Option<Self> {
+        Self::ALL.into_iter().find(|reason| *reason as u8 == number)
+    }
+}

@@ -1,0 +1,47 @@
+//! Every byte that crosses the line between the kernel programs and userspace, declared once.
+//!
+//! Layouts (map keys, map values, ring-buffer records) are `#[repr(C)]`, hold only fixed-width
+//! integers and newtypes over them, spell out their padding, and assert size and offsets, so a
+//! change that would silently shift a field does not compile. The packet code (parsing, hashing,
+//! checksum arithmetic) is here too, because it runs in the kernel *and* under `cargo test`.
+//!
+//! # Byte order
+//! [`Be16`], [`Addr4`] and [`Addr6`] hold bytes as they are on the wire. Every other integer is in
+//! host order. A bare integer field in network order would end in `_be`; there is none.
+//!
+//! # Changing a layout
+//! Bump [`ABI_VERSION`]: maps are pinned below a folder of that name, so an agent with another
+//! layout never adopts them. Counters, drop reasons and the other numbered lists are append-only.
+#![cfg_attr(not(test), no_std)]
+
+pub mod address;
+pub mod backend;
+pub mod checksum;
+pub mod config;
+pub mod conntrack;
+pub mod counter;
+pub mod drop_reason;
+pub mod event;
+pub mod flow;
+pub mod frontend;
+pub mod hash;
+mod layout;
+pub mod packet;
+pub mod socket;
+pub mod tcp;
+pub mod tuple;
+
+pub use address::{Addr4, Addr6, Address, Be16, Family};
+pub use backend::{BackendId, BackendValue};
+pub use config::DatapathConfig;
+pub use conntrack::{ConntrackValue, NextHop};
+pub use counter::Counter;
+pub use drop_reason::DropReason;
+pub use event::FlowEvent;
+pub use flow::{FlowKey, FlowValue};
+pub use frontend::{FrontendKey, FrontendValue, ServiceId};
+pub use socket::{SocketKey, SocketValue};
+pub use tuple::{Protocol, Tuple};
+
+/// Version of every layout in this crate. Part of the path below which maps are pinned.
+pub const ABI_VERSION: u32 = 1;
