@@ -63,14 +63,14 @@ pub fn compile(toolchain: &Toolchain, request: Request<'_>) -> Result<Compiled, 
     let output = command(toolchain, request)
         .output()
         .map_err(|source| CompileError::Start {
-            cargo: toolchain.cargo.clone(),
+            cargo: toolchain.compiler.cargo.clone(),
             source,
         })?;
     let diagnostics = String::from_utf8_lossy(&output.stderr).into_owned();
     if !output.status.success() {
         return Err(CompileError::Rejected {
             status: output.status,
-            version: toolchain.version.clone(),
+            version: toolchain.compiler.version.clone(),
             diagnostics,
         });
     }
@@ -81,7 +81,7 @@ pub fn compile(toolchain: &Toolchain, request: Request<'_>) -> Result<Compiled, 
 }
 
 fn command(toolchain: &Toolchain, request: Request<'_>) -> Command {
-    let mut command = Command::new(&toolchain.cargo);
+    let mut command = Command::new(&toolchain.compiler.cargo);
     for (name, _) in env::vars_os() {
         if name.to_str().is_some_and(|name| !is_inherited(name)) {
             command.env_remove(name);
@@ -89,7 +89,7 @@ fn command(toolchain: &Toolchain, request: Request<'_>) -> Command {
     }
     command
         .current_dir(request.workspace)
-        .env("RUSTC", &toolchain.rustc)
+        .env("RUSTC", &toolchain.compiler.rustc)
         .env(
             "CARGO_ENCODED_RUSTFLAGS",
             flags(toolchain, request.arch).join("\u{1f}"),
@@ -106,14 +106,14 @@ fn command(toolchain: &Toolchain, request: Request<'_>) -> Command {
         .args(["--target", TARGET, "-Z", "build-std=core", "--target-dir"])
         .arg(request.target_dir)
         .stdin(Stdio::null());
-    match toolchain.flavor {
+    match toolchain.compiler.flavor {
         Flavor::Distribution => {
             command.env("RUSTC_BOOTSTRAP", "1");
         }
         Flavor::RustupNightly => {
             // A bpf-linker without an LLVM of its own borrows the one of the first `rustc` on
             // PATH, and that must be the one that wrote the bitcode.
-            let bin = toolchain.rustc.parent().map(Path::to_path_buf);
+            let bin = toolchain.compiler.rustc.parent().map(Path::to_path_buf);
             let path = env::var_os("PATH").unwrap_or_default();
             if let Ok(path) = env::join_paths(bin.into_iter().chain(env::split_paths(&path))) {
                 command.env("PATH", path);
@@ -125,7 +125,7 @@ fn command(toolchain: &Toolchain, request: Request<'_>) -> Command {
 
 fn flags(toolchain: &Toolchain, arch: &str) -> Vec<String> {
     vec![
-        format!("-Clinker={}", toolchain.linker.display()),
+        format!("-Clinker={}", toolchain.linker.path.display()),
         "-Clink-arg=--btf".to_owned(),
         // BTF is made from the debug information of every crate, `core` included.
         "-Cdebuginfo=2".to_owned(),

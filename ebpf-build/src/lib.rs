@@ -20,4 +20,6 @@ mod toolchain;
 
 pub use compile::{BINARIES, CompileError, Compiled, Request, compile};
 pub use places::Places;
-pub use toolchain::{Flavor, Missing, MissingToolchain, OLDEST_COMPILER, Toolchain};
+pub use toolchain::{
+    Compiler, Flavor, Linker, Missing, MissingToolchain, OLDEST_COMPILER, Toolchain,
+};

@@ -22,19 +22,37 @@ pub enum Flavor {
     Distribution,
 }
 
+/// A compiler that can build `core` for the kernel.
+#[derive(Clone, Debug, Eq, PartialEq)]
+pub struct Compiler {
+    /// Where it comes from.
+    pub flavor: Flavor,
+    /// The cargo beside it.
+    pub cargo: PathBuf,
+    /// The compiler itself.
+    pub rustc: PathBuf,
+    /// What it says about itself, such as `rustc 1.96.0 (ac68faa20 2026-05-25)`.
+    pub version: String,
+    /// Major version of the LLVM inside it, if it tells.
+    pub llvm: Option<u32>,
+}
+
+/// The program that turns LLVM bitcode into one eBPF object.
+#[derive(Clone, Debug, Eq, PartialEq)]
+pub struct Linker {
+    /// Where it lies.
+    pub path: PathBuf,
+    /// Major version of the LLVM library it loads; none when it carries its own.
+    pub llvm: Option<u32>,
+}
+
 /// Everything needed to compile the kernel programs.
 #[derive(Clone, Debug, Eq, PartialEq)]
 pub struct Toolchain {
-    /// Where the compiler comes from.
-    pub flavor: Flavor,
-    /// The cargo beside the compiler.
-    pub cargo: PathBuf,
-    /// The compiler.
-    pub rustc: PathBuf,
-    /// What the compiler says about itself, such as `rustc 1.96.0 (ac68faa20 2026-05-25)`.
-    pub version: String,
-    /// The linker that turns LLVM bitcode into one eBPF object.
-    pub linker: PathBuf,
+    /// Compiles the programs and `core`.
+    pub compiler: Compiler,
+    /// Links them; reads the bitcode of that compiler.
+    pub linker: Linker,
 }
 
 /// A part of the toolchain that this machine does not have.
@@ -105,11 +123,21 @@ impl Toolchain {
 
     /// Finds a complete toolchain in the given places.
     pub fn find_in(places: &Places) -> Result<Self, MissingToolchain> {
-        let mut rejected = Vec::new();
-        let compiler = find_compiler(places, &mut rejected);
-        let linker = places.program("bpf-linker");
-        match (compiler, linker) {
-            (Some(compiler), Some(linker)) => Ok(Self { linker, ..compiler }),
+        let linker = Linker::find_in(places);
+        let (compilers, mut rejected) = Compiler::find_in(places);
+        let fitting = compilers.into_iter().find(|compiler| match &linker {
+            Some(linker) if !linker.reads(compiler) => {
+                rejected.push(format!(
+                    "{} is made with a newer LLVM than {}",
+                    compiler.rustc.display(),
+                    linker.path.display()
+                ));
+                false
+            }
+            _ => true,
+        });
+        match (fitting, linker) {
+            (Some(compiler), Some(linker)) => Ok(Self { compiler, linker }),
             (compiler, linker) => {
                 let mut missing = Vec::new();
                 if compiler.is_none() {
@@ -128,59 +156,82 @@ impl Toolchain {
 
     /// The files whose change means another toolchain, hence another object.
     pub fn watch(&self) -> [&Path; 2] {
-        [&self.rustc, &self.linker]
+        [&self.compiler.rustc, &self.linker.path]
     }
 }
 
-fn find_compiler(places: &Places, rejected: &mut Vec<String>) -> Option<Toolchain> {
-    for root in rustup_nightlies(places) {
-        if let Some(found) = candidate(Flavor::RustupNightly, &root, rejected) {
-            return Some(found);
+impl Linker {
+    /// Finds `bpf-linker` on `PATH` or in cargo's `bin` folder.
+    pub fn find_in(places: &Places) -> Option<Self> {
+        let path = places.program("bpf-linker")?;
+        let llvm = Command::new("ldd")
+            .arg(&path)
+            .output()
+            .ok()
+            .and_then(|output| parse_llvm_library(&String::from_utf8_lossy(&output.stdout)));
+        Some(Self { path, llvm })
+    }
+
+    /// Tells whether this linker understands the bitcode of a compiler: LLVM reads what older
+    /// releases wrote, never what newer ones did.
+    pub fn reads(&self, compiler: &Compiler) -> bool {
+        match (self.llvm, compiler.llvm) {
+            (Some(reads), Some(writes)) => reads >= writes,
+            _ => true,
         }
     }
-    candidate(Flavor::Distribution, &places.usr, rejected)
 }
 
-/// Judges one toolchain root; the linker is filled in by the caller.
-fn candidate(flavor: Flavor, root: &Path, rejected: &mut Vec<String>) -> Option<Toolchain> {
-    let (rustc, cargo) = (root.join("bin/rustc"), root.join("bin/cargo"));
-    if !runs(&rustc) || !runs(&cargo) {
-        return None;
+impl Compiler {
+    /// Finds all usable compilers, the best first, and says why the other ones are not.
+    pub fn find_in(places: &Places) -> (Vec<Self>, Vec<String>) {
+        let mut roots: Vec<(Flavor, PathBuf)> = rustup_nightlies(places)
+            .into_iter()
+            .map(|root| (Flavor::RustupNightly, root))
+            .collect();
+        roots.push((Flavor::Distribution, places.usr.clone()));
+        let (mut found, mut rejected) = (Vec::new(), Vec::new());
+        for (flavor, root) in roots {
+            if !runs(&root.join("bin/rustc")) || !runs(&root.join("bin/cargo")) {
+                continue;
+            }
+            match Self::judge(flavor, &root) {
+                Ok(compiler) => found.push(compiler),
+                Err(reason) => rejected.push(reason),
+            }
+        }
+        (found, rejected)
     }
-    if !root
-        .join("lib/rustlib/src/rust/library/core/Cargo.toml")
-        .is_file()
-    {
-        let sources = match flavor {
-            Flavor::RustupNightly => "component rust-src",
-            Flavor::Distribution => "package rust-web-src",
-        };
-        rejected.push(format!("{} lacks the {sources}", root.display()));
-        return None;
-    }
-    let version = version_of(&rustc);
-    match version.as_deref().and_then(parse_version) {
-        Some(number) if number >= OLDEST_COMPILER => {
-            let version = version.unwrap_or_default();
-            Some(Toolchain {
+
+    fn judge(flavor: Flavor, root: &Path) -> Result<Self, String> {
+        if !root
+            .join("lib/rustlib/src/rust/library/core/Cargo.toml")
+            .is_file()
+        {
+            let sources = match flavor {
+                Flavor::RustupNightly => "component rust-src",
+                Flavor::Distribution => "package rust-web-src",
+            };
+            return Err(format!("{} lacks the {sources}", root.display()));
+        }
+        let rustc = root.join("bin/rustc");
+        let told = ask_version(&rustc).unwrap_or_default();
+        let version = told.lines().next().unwrap_or_default().to_owned();
+        match parse_version(&version) {
+            Some(number) if number >= OLDEST_COMPILER => Ok(Self {
                 flavor,
-                cargo,
+                cargo: root.join("bin/cargo"),
                 rustc,
                 version,
-                linker: PathBuf::new(),
-            })
-        }
-        Some((major, minor)) => {
-            let (oldest_major, oldest_minor) = OLDEST_COMPILER;
-            rejected.push(format!(
-                "{} is {major}.{minor}, and {oldest_major}.{oldest_minor} is the oldest that does",
-                rustc.display()
-            ));
-            None
-        }
-        None => {
-            rejected.push(format!("{} does not tell its version", rustc.display()));
-            None
+                llvm: parse_llvm_version(&told),
+            }),
+            Some((major, minor)) => Err(format!(
+                "{} is {major}.{minor}, and {}.{} is the oldest that does",
+                rustc.display(),
+                OLDEST_COMPILER.0,
+                OLDEST_COMPILER.1
+            )),
+            None => Err(format!("{} does not tell its version", rustc.display())),
         }
     }
 }
@@ -214,22 +265,41 @@ fn name_of(path: &Path) -> &str {
         .unwrap_or_default()
 }
 
-fn version_of(rustc: &Path) -> Option<String> {
-    // The variable would make a rustup proxy answer for another toolchain.
-    let output = Command::new(rustc)
-        .arg("--version")
-        .env_remove("RUSTUP_TOOLCHAIN")
-        .output()
-        .ok()?;
+/// What `rustc --version --verbose` prints.
+fn ask_version(rustc: &Path) -> Option<String> {
+    let output = Command::new(rustc).arg("-vV").output().ok()?;
     output
         .status
         .success()
-        .then(|| String::from_utf8_lossy(&output.stdout).trim().to_owned())
+        .then(|| String::from_utf8_lossy(&output.stdout).into_owned())
 }
 
-fn parse_version(text: &str) -> Option<(u32, u32)> {
-    let mut numbers = text.strip_prefix("rustc ")?.split(['.', '-', ' ']);
+fn parse_version(line: &str) -> Option<(u32, u32)> {
+    let mut numbers = line.strip_prefix("rustc ")?.split(['.', '-', ' ']);
     Some((numbers.next()?.parse().ok()?, numbers.next()?.parse().ok()?))
+}
+
+/// Reads the line `LLVM version: 22.1.8`.
+fn parse_llvm_version(told: &str) -> Option<u32> {
+    let version = told
+        .lines()
+        .find_map(|line| line.strip_prefix("LLVM version: "))?;
+    version.split('.').next()?.trim().parse().ok()
+}
+
+/// Finds `libLLVM.so.22.1` or `libLLVM-16.so.1` among the libraries `ldd` lists.
+fn parse_llvm_library(libraries: &str) -> Option<u32> {
+    let name = libraries
+        .lines()
+        .find_map(|line| line.trim().strip_prefix("libLLVM"))?;
+    let digits = name
+        .trim_start_matches(".so")
+        .trim_start_matches(['.', '-']);
+    digits
+        .split(|c: char| !c.is_ascii_digit())
+        .next()?
+        .parse()
+        .ok()
 }
 
 /// Small files and folders that change when a part of the toolchain is installed.

@@ -4,7 +4,10 @@ use std::fs;
 use std::os::unix::fs::PermissionsExt;
 use std::path::Path;
 
-use super::{Flavor, Missing, Toolchain, parse_version};
+use super::{
+    Compiler, Flavor, Linker, Missing, Toolchain, parse_llvm_library, parse_llvm_version,
+    parse_version,
+};
 use crate::places::Places;
 
 const CORE: &str = "lib/rustlib/src/rust/library/core/Cargo.toml";
@@ -81,10 +84,13 @@ fn distribution_compiler_with_sources_is_found() {
         .sources("usr")
         .linker();
     let found = machine.find().unwrap();
-    assert_eq!(found.flavor, Flavor::Distribution);
-    assert_eq!(found.rustc, machine.path().join("usr/bin/rustc"));
-    assert_eq!(found.linker, machine.path().join("cargo/bin/bpf-linker"));
-    assert_eq!(found.version, "rustc 1.96.0 (ac68 2026-05-25)");
+    assert_eq!(found.compiler.flavor, Flavor::Distribution);
+    assert_eq!(found.compiler.rustc, machine.path().join("usr/bin/rustc"));
+    assert_eq!(
+        found.linker.path,
+        machine.path().join("cargo/bin/bpf-linker")
+    );
+    assert_eq!(found.compiler.version, "rustc 1.96.0 (ac68 2026-05-25)");
 }
 
 #[test]
@@ -95,7 +101,10 @@ fn complete_nightly_goes_before_the_distribution() {
         .compiler(NIGHTLY, "rustc 1.97.0-nightly (aa 2026-05-01)")
         .sources(NIGHTLY)
         .linker();
-    assert_eq!(machine.find().unwrap().flavor, Flavor::RustupNightly);
+    assert_eq!(
+        machine.find().unwrap().compiler.flavor,
+        Flavor::RustupNightly
+    );
 }
 
 #[test]
@@ -105,7 +114,10 @@ fn nightly_without_sources_gives_way_to_the_distribution() {
         .sources("usr")
         .compiler(NIGHTLY, "rustc 1.97.0-nightly")
         .linker();
-    assert_eq!(machine.find().unwrap().flavor, Flavor::Distribution);
+    assert_eq!(
+        machine.find().unwrap().compiler.flavor,
+        Flavor::Distribution
+    );
 }
 
 #[test]
@@ -119,7 +131,7 @@ fn newest_dated_nightly_is_taken_when_there_is_no_undated_one() {
         .sources(&new)
         .linker();
     assert_eq!(
-        machine.find().unwrap().rustc,
+        machine.find().unwrap().compiler.rustc,
         machine.path().join(new).join("bin/rustc")
     );
 }
@@ -166,4 +178,45 @@ fn versions_parse() {
     ] {
         assert_eq!(parse_version(text), expected, "{text:?}");
     }
+}
+
+#[test]
+fn linker_reads_bitcode_of_its_own_llvm_and_older_ones() {
+    let compiler = |llvm| Compiler {
+        flavor: Flavor::RustupNightly,
+        cargo: "cargo".into(),
+        rustc: "rustc".into(),
+        version: "rustc 1.99.0".into(),
+        llvm,
+    };
+    let linker = |llvm| Linker {
+        path: "bpf-linker".into(),
+        llvm,
+    };
+    for (writes, reads, fits) in [
+        (Some(22), Some(22), true),
+        (Some(21), Some(22), true),
+        (Some(23), Some(22), false),
+        (None, Some(22), true),
+        (Some(23), None, true),
+    ] {
+        assert_eq!(
+            linker(reads).reads(&compiler(writes)),
+            fits,
+            "{writes:?} for {reads:?}"
+        );
+    }
+}
+
+#[test]
+fn llvm_versions_parse() {
+    assert_eq!(
+        parse_llvm_version("rustc 1.96.0\nhost: x\nLLVM version: 22.1.8\n"),
+        Some(22)
+    );
+    assert_eq!(parse_llvm_version("rustc 1.96.0\n"), None);
+    let library = |name: &str| format!("\tlinux-vdso.so.1 (0x0)\n\t{name} => /lib/{name} (0x0)\n");
+    assert_eq!(parse_llvm_library(&library("libLLVM.so.22.1")), Some(22));
+    assert_eq!(parse_llvm_library(&library("libLLVM-16.so.1")), Some(16));
+    assert_eq!(parse_llvm_library(&library("libc.so.6")), None);
 }
