@@ -27,14 +27,28 @@ impl<A> BackendValue<A> {
     pub const LOCAL: u16 = 1;
 }
 
-/// Slots in one element of a Maglev table.
+/// Words in one element of a Maglev table.
 ///
 /// A table is an array map of chunks instead of single slots: an element costs at least eight
 /// bytes, and each is written by a system call of its own.
-pub const MAGLEV_CHUNK_SLOTS: usize = 64;
+pub const MAGLEV_CHUNK_WORDS: usize = 64;
 
-/// One element of a service's Maglev table: slot `s` is entry `s % 64` of element `s / 64`.
-pub type MaglevChunk = [BackendId; MAGLEV_CHUNK_SLOTS];
+/// One element of a service's Maglev table, see [`maglev_position`].
+pub type MaglevChunk = [u32; MAGLEV_CHUNK_WORDS];
+
+/// Where a word of a table stands: element and index within it.
+///
+/// Word 0 is the number of slots, so that a table tells its own size and is swapped, size and all,
+/// in one update of the outer map. Word `1 + s` is the [`BackendId`] of slot `s`.
+#[inline(always)]
+pub const fn maglev_position(word: u32) -> (u32, usize) {
+    (word / MAGLEV_CHUNK_WORDS as u32, word as usize % MAGLEV_CHUNK_WORDS)
+}
+
+/// Elements of a table with this many slots.
+pub const fn maglev_chunks(slots: u32) -> u32 {
+    (1 + slots).div_ceil(MAGLEV_CHUNK_WORDS as u32)
+}
 
 plain_generic!(BackendValue, fields4 = 4 + 2 + 2, fields6 = 16 + 2 + 2);
 layout!(BackendId, size = 4);

@@ -71,6 +71,10 @@ pub struct ConntrackValue<A> {
     pub tcp_flags: u8,
     /// Zero.
     pub _pad: u16,
+    /// Low 32 bits of `jiffies` at the last flow event.
+    pub reported_at: u32,
+    /// Zero.
+    pub _pad2: u32,
 }
 
 impl<A: Address> ConntrackValue<A> {
@@ -81,8 +85,8 @@ impl<A: Address> ConntrackValue<A> {
     }
 }
 
-plain_generic!(ConntrackValue, fields4 = 16 + 16 + 16 + 16 + 8, fields6 = 16 + 40 + 16 + 16 + 8);
+plain_generic!(ConntrackValue, fields4 = 16 + 16 + 16 + 16 + 8 + 8, fields6 = 16 + 40 + 16 + 16 + 8 + 8);
 layout!(NextHop, size = 16, destination_mac @ 4, source_mac @ 10);
 layout!(ConntrackKind, size = 1);
-layout!(ConntrackValue<Addr4>, size = 72, rewrite @ 16, next_hop @ 32, generation @ 48, kind @ 68);
-layout!(ConntrackValue<Addr6>, size = 96, rewrite @ 16, next_hop @ 56, generation @ 72, kind @ 92);
+layout!(ConntrackValue<Addr4>, size = 80, rewrite @ 16, next_hop @ 32, generation @ 48, kind @ 68, reported_at @ 72);
+layout!(ConntrackValue<Addr6>, size = 104, rewrite @ 16, next_hop @ 56, generation @ 72, kind @ 92, reported_at @ 96);

@@ -30,19 +30,17 @@ pub enum Counter {
     DropConntrackFull = 11,
     /// Packets dropped: no route to the backend.
     DropNoRoute = 12,
-    /// Packets dropped: larger than the route's MTU.
-    DropTooBig = 13,
     /// Packets dropped: writing the header failed.
-    DropWriteFailed = 14,
+    DropWriteFailed = 13,
     /// Connections cut over to another backend because theirs was removed.
-    ConnectionsMoved = 15,
+    ConnectionsMoved = 14,
     /// Sockets translated at connect or sendmsg.
-    SocketsTranslated = 16,
+    SocketsTranslated = 15,
 }
 
 impl Counter {
     /// Number of counters, the size of the map.
-    pub const COUNT: usize = 17;
+    pub const COUNT: usize = 16;
 
     /// All counters with the name that status and metrics show.
     pub const ALL: [(Self, &'static str); Self::COUNT] = [
@@ -59,7 +57,6 @@ impl Counter {
         (Self::DropNoSnatPort, "drop_no_snat_port"),
         (Self::DropConntrackFull, "drop_conntrack_full"),
         (Self::DropNoRoute, "drop_no_route"),
-        (Self::DropTooBig, "drop_too_big"),
         (Self::DropWriteFailed, "drop_write_failed"),
         (Self::ConnectionsMoved, "connections_moved"),
         (Self::SocketsTranslated, "sockets_translated"),

@@ -6,8 +6,6 @@ use crate::Counter;
 #[repr(u8)]
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum DropReason {
-    /// The packet is larger than the route to the backend allows.
-    FragmentationNeeded = 136,
     /// The packet could not be changed.
     WriteFailed = 141,
     /// The connection table refused the entry.
@@ -22,8 +20,7 @@ pub enum DropReason {
 
 impl DropReason {
     /// All reasons that the programs use.
-    pub const ALL: [Self; 6] = [
-        Self::FragmentationNeeded,
+    pub const ALL: [Self; 5] = [
         Self::WriteFailed,
         Self::ConntrackInsertFailed,
         Self::NoBackend,
@@ -35,7 +32,6 @@ impl DropReason {
     #[inline(always)]
     pub const fn counter(self) -> Counter {
         match self {
-            Self::FragmentationNeeded => Counter::DropTooBig,
             Self::WriteFailed => Counter::DropWriteFailed,
             Self::ConntrackInsertFailed => Counter::DropConntrackFull,
             Self::NoBackend => Counter::DropNoBackend,

@@ -39,8 +39,10 @@ pub struct FlowValue {
     pub tcp_flags: u8,
     /// Direction within the connection.
     pub reply: ReplyState,
+    /// Nonzero: counted but not reported here, because another hook reports the flow.
+    pub quiet: u8,
     /// Zero.
-    pub _pad: u16,
+    pub _pad: u8,
 }
 
 plain_generic!(FlowKey, fields4 = 16 + 4, fields6 = 40 + 4);

@@ -38,8 +38,6 @@ impl<A: Address> FrontendKey<A> {
 pub struct FrontendValue {
     /// Key of the service's table in `MAGLEV`.
     pub service: ServiceId,
-    /// Slots in that table; zero while the service has no backend.
-    pub table_size: u32,
     /// Bits of [`FrontendValue::INTERNAL`].
     pub flags: u32,
 }
@@ -53,4 +51,4 @@ plain_generic!(FrontendKey, fields4 = 4 + 2 + 1 + 1, fields6 = 16 + 2 + 1 + 1);
 layout!(ServiceId, size = 4);
 layout!(FrontendKey<Addr4>, size = 8, port @ 4, protocol @ 6);
 layout!(FrontendKey<Addr6>, size = 20, port @ 16, protocol @ 18);
-layout!(FrontendValue, size = 12, table_size @ 4, flags @ 8);
+layout!(FrontendValue, size = 8, flags @ 4);
