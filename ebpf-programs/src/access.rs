@@ -1,0 +1,60 @@
+//! The raw accesses: every pointer into a frame or a map is dereferenced here.
+
+use core::mem::size_of;
+
+use aya_ebpf::btf_maps::LruHashMap;
+use aya_ebpf::helpers::generated::bpf_jiffies64;
+use ebpf_abi::{Counter, DatapathConfig};
+
+use crate::maps::{CONFIG, COUNTERS};
+
+/// A header inside a frame, to be written to. Bounds are checked, so `None` is "frame too short".
+///
+/// Alignment is not: frames guarantee two bytes at most, and eBPF loads and stores of up to eight
+/// bytes work at any address on the architectures we build for (the verifier refuses them where
+/// they do not).
+#[inline(always)]
+pub fn header<'a, T>(start: usize, end: usize, offset: usize) -> Option<&'a mut T> {
+    let header = start + offset;
+    if header + size_of::<T>() > end {
+        return None;
+    }
+    // SAFETY: in bounds by the check above, which is also the one the verifier asks for; programs
+    // hold one such reference at a time and none across a helper that may move the frame.
+    Some(unsafe { &mut *(header as *mut T) })
+}
+
+/// The entry of `key` for reading and writing in place.
+#[inline(always)]
+pub fn entry<'a, K, V, const N: usize, const F: usize>(
+    map: &LruHashMap<K, V, N, F>,
+    key: &K,
+) -> Option<&'a mut V> {
+    // SAFETY: the entry's memory stays mapped until the program ends. If the kernel recycles it for
+    // another key meanwhile, we write a counter or a cached route into a foreign entry: the route
+    // is refreshed within a second and is checked against the frame's interface before use.
+    map.get_ptr_mut(key).map(|value| unsafe { &mut *value })
+}
+
+/// The settings, or nothing while the agent has not written them.
+#[inline(always)]
+pub fn config() -> Option<&'static DatapathConfig> {
+    CONFIG.get(0).filter(|config| config.generation != 0)
+}
+
+/// Adds one to a counter of this CPU.
+#[inline(always)]
+pub fn count(counter: Counter) {
+    if let Some(value) = COUNTERS.get_ptr_mut(counter as u32) {
+        // SAFETY: the element belongs to this CPU and the program is not preempted by itself.
+        unsafe { *value += 1 }
+    }
+}
+
+/// Low half of `jiffies`. Differences are right as long as they stay below 2^32 ticks (49 days at
+/// 1000 Hz).
+#[inline(always)]
+pub fn jiffies() -> u32 {
+    // SAFETY: takes no argument and has no precondition.
+    unsafe { bpf_jiffies64() as u32 }
+}

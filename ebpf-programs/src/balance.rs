@@ -1,0 +1,201 @@
+//! The path of a packet to a service and back, as a sequence of the steps in [`crate::steps`].
+//!
+//! ```text
+//! parse ─▶ conntrack hit ──────────────────────────▶ translate ─▶ pass | send
+//!              └ miss ─▶ frontend ─▶ select ─▶ open ─┘
+//! ```
+
+use ebpf_abi::conntrack::ConntrackKind;
+use ebpf_abi::event::ObservationPoint;
+use ebpf_abi::packet::{self, Packet, Unbalanced, ethertype};
+use ebpf_abi::{Addr4, Addr6, ConntrackValue, Counter, DropReason};
+
+use crate::access::{config, count};
+use crate::emit;
+use crate::family::Ip;
+use crate::hook::{Hook, Skb};
+use crate::observe;
+use crate::steps::{conntrack, frontend, open, refresh};
+
+/// Where a packet enters the node, which decides whom its sender may reach and how.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub enum Place {
+    /// From the network: connections to other nodes need the node's own source address.
+    Uplink,
+    /// Out of a local pod, whose address is routable: backends anywhere are reached directly.
+    Pod,
+}
+
+/// What becomes of a packet. Only `main.rs` knows the kernel's codes for it.
+#[must_use]
+pub enum Verdict {
+    /// On to the next hook, changed or not.
+    Pass,
+    /// Back out of the interface it came in by.
+    Transmit,
+    /// As a redirect helper said.
+    Redirect(u32),
+    /// Dropped, counted and reported.
+    Drop,
+}
+
+/// Balances a frame.
+#[inline(always)]
+pub fn frame<H: Hook>(hook: &H, place: Place) -> Verdict {
+    let frame = hook.frame();
+    match packet::network_protocol(&frame) {
+        Ok(ethertype::IPV4) => match packet::parse_ipv4(&frame) {
+            Ok(packet) => packet_in(hook, &packet, place),
+            Err(reason) => left_alone(reason),
+        },
+        Ok(ethertype::IPV6) => match packet::parse_ipv6(&frame) {
+            Ok(packet) => packet_in(hook, &packet, place),
+            Err(reason) => left_alone(reason),
+        },
+        Ok(_) => Verdict::Pass,
+        Err(reason) => left_alone(reason),
+    }
+}
+
+/// Balances a buffer and, if it goes on to the stack, observes it as it then is.
+#[inline(always)]
+pub fn then_observe(skb: &Skb<'_>, place: Place, point: ObservationPoint) -> Verdict {
+    if skb.has_vlan_tag() {
+        return left_alone(Unbalanced::Vlan);
+    }
+    skb.pull_headers();
+    let verdict = frame(skb, place);
+    if let Verdict::Pass = verdict {
+        observe::frame(skb, point);
+    }
+    verdict
+}
+
+/// Observes a buffer on its way out and translates it back if it answers a client of a service.
+#[inline(always)]
+pub fn reply_and_observe(skb: &Skb<'_>, point: ObservationPoint) -> Verdict {
+    if skb.has_vlan_tag() {
+        return Verdict::Pass;
+    }
+    skb.pull_headers();
+    // What the node merely forwards was observed where it came out of its pod.
+    if point == ObservationPoint::TO_ENDPOINT || skb.ingress_ifindex() == 0 {
+        observe::frame(skb, point);
+    }
+    let frame = skb.frame();
+    match packet::network_protocol(&frame) {
+        Ok(ethertype::IPV4) => match packet::parse_ipv4(&frame) {
+            Ok(packet) => packet_out::<Addr4>(skb, &packet),
+            Err(_) => Verdict::Pass,
+        },
+        Ok(ethertype::IPV6) => match packet::parse_ipv6(&frame) {
+            Ok(packet) => packet_out::<Addr6>(skb, &packet),
+            Err(_) => Verdict::Pass,
+        },
+        _ => Verdict::Pass,
+    }
+}
+
+/// A packet on its way in: to a frontend, or a reply of a backend on another node.
+#[inline(always)]
+fn packet_in<A: Ip, H: Hook>(hook: &H, packet: &Packet<A>, place: Place) -> Verdict {
+    if !packet.is_balanceable() {
+        return Verdict::Pass;
+    }
+    match connection_of(hook, packet, place) {
+        Ok(Some(entry)) => match forward(hook, packet, entry) {
+            Ok(verdict) => verdict,
+            Err(reason) => drop(hook, packet, reason),
+        },
+        Ok(None) => Verdict::Pass,
+        Err(reason) => drop(hook, packet, reason),
+    }
+}
+
+/// The connection table's entry for a packet: the one it has, brought up to date if it is a second
+/// old, or a new one if the packet is for a frontend.
+#[inline(always)]
+fn connection_of<A: Ip, H: Hook>(
+    hook: &H,
+    packet: &Packet<A>,
+    place: Place,
+) -> Result<Option<&'static mut ConntrackValue<A>>, DropReason> {
+    let Some(config) = config() else { return Ok(None) };
+    if let Some(entry) = conntrack::find(packet)
+        && entry.kind != ConntrackKind::FROM_BACKEND
+        && !conntrack::reopens(packet, entry)
+        && (conntrack::is_fresh(entry, config) || refresh::entry(hook, packet, entry, config))
+    {
+        return Ok(Some(entry));
+    }
+    let Some(frontend) = frontend::find(packet, place) else { return Ok(None) };
+    open::connection(hook, packet, &frontend, place, config)
+}
+
+/// Applies an entry to a packet that came in.
+#[inline(always)]
+fn forward<A: Ip, H: Hook>(
+    hook: &H,
+    packet: &Packet<A>,
+    entry: &mut ConntrackValue<A>,
+) -> Result<Verdict, DropReason> {
+    let verdict = if entry.kind == ConntrackKind::TO_LOCAL {
+        hook.translate(packet, entry)?;
+        Verdict::Pass
+    } else if packet.ttl <= 1 {
+        count(Counter::PassedTtl);
+        return Ok(Verdict::Pass);
+    } else {
+        match hook.send(packet, entry)? {
+            // Left untouched to TC, which comes here again and counts it.
+            Verdict::Pass => return Ok(Verdict::Pass),
+            sent => sent,
+        }
+    };
+    conntrack::account(entry, packet);
+    if conntrack::has_new_flags(entry, packet) {
+        emit::connection(hook, packet, entry);
+    }
+    Ok(verdict)
+}
+
+/// A packet on its way out that may be a local backend's answer.
+#[inline(always)]
+fn packet_out<A: Ip>(skb: &Skb<'_>, packet: &Packet<A>) -> Verdict {
+    if !packet.is_balanceable() {
+        return Verdict::Pass;
+    }
+    let Some(config) = config() else { return Verdict::Pass };
+    let Some(entry) = conntrack::find(packet) else { return Verdict::Pass };
+    if entry.kind != ConntrackKind::FROM_BACKEND {
+        return Verdict::Pass;
+    }
+    if !conntrack::is_fresh(entry, config) {
+        conntrack::touch(entry, config);
+    }
+    conntrack::account(entry, packet);
+    entry.tcp_flags |= packet.tcp_flags;
+    match skb.translate(packet, entry) {
+        Ok(()) => Verdict::Pass,
+        Err(reason) => drop(skb, packet, reason),
+    }
+}
+
+#[inline(always)]
+fn drop<A: Ip, H: Hook>(hook: &H, packet: &Packet<A>, reason: DropReason) -> Verdict {
+    count(reason.counter());
+    emit::drop(hook, packet, reason);
+    Verdict::Drop
+}
+
+#[inline(always)]
+fn left_alone(reason: Unbalanced) -> Verdict {
+    match reason {
+        Unbalanced::NotIp | Unbalanced::OtherTransport => {}
+        Unbalanced::Vlan => count(Counter::PassedVlan),
+        Unbalanced::Malformed => count(Counter::Malformed),
+        Unbalanced::Fragment => count(Counter::PassedFragment),
+        Unbalanced::ExtensionHeader => count(Counter::PassedExtensionHeader),
+    }
+    Verdict::Pass
+}

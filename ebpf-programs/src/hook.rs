@@ -1,0 +1,189 @@
+//! The two kinds of packet context behind one trait, so that balancing is written once.
+
+use aya_ebpf::EbpfContext;
+use aya_ebpf::bindings::__sk_buff;
+use aya_ebpf::helpers::generated::{bpf_redirect_neigh, bpf_skb_pull_data};
+use aya_ebpf::programs::{TcContext, XdpContext};
+use core::ffi::c_void;
+use ebpf_abi::packet::{Frame, Packet};
+use ebpf_abi::{ConntrackValue, Counter, DropReason};
+
+use crate::access::count;
+use crate::balance::Verdict;
+use crate::family::Ip;
+use crate::steps::{route, translate};
+
+/// A packet at a hook.
+pub trait Hook {
+    /// The bytes that can be read directly.
+    fn frame(&self) -> Frame<'_>;
+
+    /// The kernel's context, for helpers.
+    fn as_ptr(&self) -> *mut c_void;
+
+    /// Interface of the hook.
+    fn ifindex(&self) -> u32;
+
+    /// Writes an entry's addresses and ports into the packet.
+    fn translate<A: Ip>(
+        &self,
+        packet: &Packet<A>,
+        entry: &ConntrackValue<A>,
+    ) -> Result<(), DropReason>;
+
+    /// Rewrites a packet whose connection leaves the node again, and sends it.
+    fn send<A: Ip>(
+        &self,
+        packet: &Packet<A>,
+        entry: &ConntrackValue<A>,
+    ) -> Result<Verdict, DropReason>;
+}
+
+/// A frame at the XDP hook.
+pub struct XdpFrame<'a> {
+    ctx: &'a XdpContext,
+    start: usize,
+    end: usize,
+}
+
+impl<'a> XdpFrame<'a> {
+    #[inline(always)]
+    pub fn new(ctx: &'a XdpContext) -> Self {
+        Self { ctx, start: ctx.data(), end: ctx.data_end() }
+    }
+}
+
+impl Hook for XdpFrame<'_> {
+    #[inline(always)]
+    fn frame(&self) -> Frame<'_> {
+        // SAFETY: the context's frame is readable while the program runs.
+        unsafe { Frame::new(self.start as *const u8, self.end as *const u8) }
+    }
+
+    #[inline(always)]
+    fn as_ptr(&self) -> *mut c_void {
+        self.ctx.as_ptr()
+    }
+
+    #[inline(always)]
+    fn ifindex(&self) -> u32 {
+        self.ctx.ingress_ifindex() as u32
+    }
+
+    #[inline(always)]
+    fn translate<A: Ip>(
+        &self,
+        packet: &Packet<A>,
+        entry: &ConntrackValue<A>,
+    ) -> Result<(), DropReason> {
+        translate::frame(self.start, self.end, packet, entry, 0)
+    }
+
+    /// Sends the frame back out of the interface it came in by. For any other route, or without a
+    /// known neighbour, the frame is left as it is: TC sees it next and has the means.
+    #[inline(always)]
+    fn send<A: Ip>(
+        &self,
+        packet: &Packet<A>,
+        entry: &ConntrackValue<A>,
+    ) -> Result<Verdict, DropReason> {
+        if entry.next_hop.ifindex != self.ifindex() {
+            count(Counter::XdpLeftToTc);
+            return Ok(Verdict::Pass);
+        }
+        translate::frame(self.start, self.end, packet, entry, 1)?;
+        translate::ethernet(self.start, self.end, &entry.next_hop)?;
+        Ok(Verdict::Transmit)
+    }
+}
+
+/// A socket buffer at a TC hook.
+pub struct Skb<'a> {
+    ctx: &'a TcContext,
+}
+
+impl<'a> Skb<'a> {
+    #[inline(always)]
+    pub fn new(ctx: &'a TcContext) -> Self {
+        Self { ctx }
+    }
+
+    fn skb(&self) -> *mut __sk_buff {
+        self.ctx.skb.skb
+    }
+
+    /// Makes the headers readable if the driver left them in a fragment. Rare: drivers and the
+    /// local stack both keep headers in the linear part.
+    #[inline(always)]
+    pub fn pull_headers(&self) {
+        const HEADERS_MAX: usize = 128;
+        let linear = self.ctx.data_end() - self.ctx.data();
+        let len = self.ctx.len();
+        if linear < HEADERS_MAX && (len as usize) > linear {
+            // SAFETY: the context is valid; failure leaves the buffer as it was, and parsing then
+            // reports it as malformed.
+            let _ = unsafe { bpf_skb_pull_data(self.skb(), len.min(HEADERS_MAX as u32)) };
+        }
+    }
+
+    /// Interface the packet came in by; zero if this node made it.
+    #[inline(always)]
+    pub fn ingress_ifindex(&self) -> u32 {
+        // SAFETY: reads a field of the context the kernel gave us.
+        unsafe { (*self.skb()).ingress_ifindex }
+    }
+
+    /// True if the tag was taken out of the frame into the buffer's metadata.
+    #[inline(always)]
+    pub fn has_vlan_tag(&self) -> bool {
+        // SAFETY: reads a field of the context the kernel gave us.
+        unsafe { (*self.skb()).vlan_present != 0 }
+    }
+}
+
+impl Hook for Skb<'_> {
+    #[inline(always)]
+    fn frame(&self) -> Frame<'_> {
+        // SAFETY: the context's linear bytes are readable until a helper moves them, and callers
+        // parse before they call one.
+        unsafe { Frame::new(self.ctx.data() as *const u8, self.ctx.data_end() as *const u8) }
+    }
+
+    #[inline(always)]
+    fn as_ptr(&self) -> *mut c_void {
+        self.ctx.as_ptr()
+    }
+
+    #[inline(always)]
+    fn ifindex(&self) -> u32 {
+        // SAFETY: reads a field of the context the kernel gave us.
+        unsafe { (*self.skb()).ifindex }
+    }
+
+    #[inline(always)]
+    fn translate<A: Ip>(
+        &self,
+        packet: &Packet<A>,
+        entry: &ConntrackValue<A>,
+    ) -> Result<(), DropReason> {
+        translate::skb(self.skb(), packet, entry)
+    }
+
+    /// Rewrites and hands the packet to the neighbour layer, which resolves the next hop if it must.
+    #[inline(always)]
+    fn send<A: Ip>(
+        &self,
+        packet: &Packet<A>,
+        entry: &ConntrackValue<A>,
+    ) -> Result<Verdict, DropReason> {
+        let ifindex = match entry.next_hop.ifindex {
+            0 => route::egress::<A>(self, &entry.rewrite)?,
+            known => known,
+        };
+        translate::skb(self.skb(), packet, entry)?;
+        translate::skb_ttl(self.skb(), packet)?;
+        // SAFETY: no parameters: the helper looks the next hop up itself (5.10).
+        let code = unsafe { bpf_redirect_neigh(ifindex, core::ptr::null_mut(), 0, 0) };
+        Ok(Verdict::Redirect(code as u32))
+    }
+}

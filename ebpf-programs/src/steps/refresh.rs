@@ -1,0 +1,75 @@
+//! What a connection's packets need not pay for each: done at most once a second per connection,
+//! and at once after the agent raised the generation.
+
+use ebpf_abi::conntrack::ConntrackKind;
+use ebpf_abi::packet::Packet;
+use ebpf_abi::{ConntrackValue, Counter, DatapathConfig};
+
+use crate::access::{count, entry as map_entry, jiffies};
+use crate::emit;
+use crate::family::Ip;
+use crate::hook::Hook;
+use crate::steps::{conntrack, open, route};
+
+/// Brings an entry up to date. False if the connection has to be opened anew.
+#[inline(always)]
+pub fn entry<A: Ip>(
+    hook: &impl Hook,
+    packet: &Packet<A>,
+    entry: &mut ConntrackValue<A>,
+    config: &DatapathConfig,
+) -> bool {
+    let is_request = entry.kind != ConntrackKind::FROM_REMOTE;
+    if is_request && conntrack::is_idle(entry, packet.tuple.protocol, config) {
+        return false;
+    }
+    if is_request && entry.generation != config.generation && !backend_is_there(entry) {
+        count(Counter::ConnectionsMoved);
+        return false;
+    }
+    if entry.kind != ConntrackKind::TO_LOCAL {
+        // No route now does not mean none later: the entry stays, TC drops with the reason.
+        entry.next_hop = match route::find(hook, &entry.rewrite) {
+            Ok(route) => route.next_hop,
+            Err(_) => route::UNRESOLVED,
+        };
+    }
+    if is_request {
+        keep_replies(packet, entry, config);
+    }
+    conntrack::touch(entry, config);
+    let interval = config.flow_report_seconds.wrapping_mul(config.jiffies_per_second);
+    if jiffies().wrapping_sub(entry.reported_at) >= interval {
+        emit::connection(hook, packet, entry);
+    }
+    true
+}
+
+#[inline(always)]
+fn backend_is_there<A: Ip>(entry: &ConntrackValue<A>) -> bool {
+    A::backend(entry.backend).is_some_and(|backend| {
+        backend.address == entry.rewrite.destination
+            && backend.port == entry.rewrite.destination_port
+    })
+}
+
+/// Keeps the entry of the replies from being evicted while only requests flow, and writes it again
+/// if it was.
+#[inline(always)]
+fn keep_replies<A: Ip>(
+    packet: &Packet<A>,
+    entry: &ConntrackValue<A>,
+    config: &DatapathConfig,
+) {
+    let key = entry.rewrite.reversed();
+    if map_entry(A::conntrack(), &key).is_none() {
+        let kind = if entry.kind == ConntrackKind::TO_REMOTE {
+            ConntrackKind::FROM_REMOTE
+        } else {
+            ConntrackKind::FROM_BACKEND
+        };
+        let (service, backend) = (entry.service, entry.backend);
+        let connection = open::Connection { packet, service, backend, config };
+        open::reserve(&connection, &entry.rewrite, kind);
+    }
+}

@@ -1,0 +1,149 @@
+//! The only place where a packet is rewritten: addresses, ports, checksums, TTL, Ethernet.
+
+use core::ffi::c_void;
+
+use aya_ebpf::bindings::{__sk_buff, BPF_F_MARK_MANGLED_0, BPF_F_PSEUDO_HDR};
+use aya_ebpf::helpers::generated::{
+    bpf_l3_csum_replace, bpf_l4_csum_replace, bpf_skb_store_bytes,
+};
+use ebpf_abi::packet::{ETHERNET_LEN, EthernetHeader, Packet, TcpHeader, UdpHeader};
+use ebpf_abi::{Be16, ConntrackValue, DropReason, NextHop, Protocol, checksum};
+
+use crate::access::header;
+use crate::family::Ip;
+
+/// What one hop less adds to a header checksum: the TTL is the first byte of its 16-bit word.
+const ONE_HOP: u32 = Be16::new(0x0100).0 as u32;
+
+/// Offset of the checksum in a TCP header.
+const TCP_CHECKSUM_OFFSET: u32 = 16;
+/// Offset of the checksum in a UDP header.
+const UDP_CHECKSUM_OFFSET: u32 = 6;
+
+/// Writes an entry's addresses and ports into a frame and takes `hops` (0 or 1) off its TTL.
+///
+/// Both headers are checked for room before the first byte is written, so a failure leaves the
+/// frame as it was.
+#[inline(always)]
+pub fn frame<A: Ip>(
+    start: usize,
+    end: usize,
+    packet: &Packet<A>,
+    entry: &ConntrackValue<A>,
+    hops: u8,
+) -> Result<(), DropReason> {
+    // The verifier cannot bound an offset that was spilled as a 16-bit value.
+    let offset = usize::from(packet.transport_offset) & 0x7ff;
+    let delta = checksum::fold(u32::from(entry.address_delta) + u32::from(entry.port_delta));
+    if packet.tuple.protocol == Protocol::TCP {
+        let tcp = header::<TcpHeader>(start, end, offset).ok_or(DropReason::WriteFailed)?;
+        tcp.source_port = entry.rewrite.source_port;
+        tcp.destination_port = entry.rewrite.destination_port;
+        tcp.checksum = checksum::update(tcp.checksum, delta);
+    } else {
+        let udp = header::<UdpHeader>(start, end, offset).ok_or(DropReason::WriteFailed)?;
+        udp.source_port = entry.rewrite.source_port;
+        udp.destination_port = entry.rewrite.destination_port;
+        if udp.checksum != 0 {
+            udp.checksum = checksum::update_udp(udp.checksum, delta);
+        }
+    }
+    network_header::<A>(start, end, entry, hops)
+}
+
+#[inline(always)]
+fn network_header<A: Ip>(
+    start: usize,
+    end: usize,
+    entry: &ConntrackValue<A>,
+    hops: u8,
+) -> Result<(), DropReason> {
+    let addresses = header::<[A; 2]>(start, end, ETHERNET_LEN + A::ADDRESSES_OFFSET)
+        .ok_or(DropReason::WriteFailed)?;
+    *addresses = [entry.rewrite.source, entry.rewrite.destination];
+    if let Some(offset) = A::CHECKSUM_OFFSET {
+        let field =
+            header::<u16>(start, end, ETHERNET_LEN + offset).ok_or(DropReason::WriteFailed)?;
+        let mut delta = u32::from(entry.address_delta);
+        if hops != 0 {
+            delta += u32::from(checksum::delta(ONE_HOP, 0));
+        }
+        *field = checksum::update(*field, checksum::fold(delta));
+    }
+    if hops != 0 {
+        let ttl = header::<u8>(start, end, ETHERNET_LEN + A::TTL_OFFSET)
+            .ok_or(DropReason::WriteFailed)?;
+        *ttl -= hops;
+    }
+    Ok(())
+}
+
+/// Addresses a frame to a neighbour.
+#[inline(always)]
+pub fn ethernet(start: usize, end: usize, next_hop: &NextHop) -> Result<(), DropReason> {
+    let ethernet = header::<EthernetHeader>(start, end, 0).ok_or(DropReason::WriteFailed)?;
+    ethernet.destination = next_hop.destination_mac;
+    ethernet.source = next_hop.source_mac;
+    Ok(())
+}
+
+/// Writes an entry's addresses and ports into a buffer, through the helpers that know about
+/// checksums which the hardware or the receiver completes.
+#[inline(always)]
+pub fn skb<A: Ip>(
+    skb: *mut __sk_buff,
+    packet: &Packet<A>,
+    entry: &ConntrackValue<A>,
+) -> Result<(), DropReason> {
+    let transport = u32::from(packet.transport_offset);
+    let (checksum_offset, flags) = match packet.tuple.protocol {
+        Protocol::TCP => (transport + TCP_CHECKSUM_OFFSET, 0),
+        // Zero means that the sender computed none; it stays so.
+        _ => (transport + UDP_CHECKSUM_OFFSET, u64::from(BPF_F_MARK_MANGLED_0)),
+    };
+    let addresses = [entry.rewrite.source, entry.rewrite.destination];
+    let ports = [entry.rewrite.source_port, entry.rewrite.destination_port];
+    let (address_delta, port_delta) = (entry.address_delta.into(), entry.port_delta.into());
+    // SAFETY: the context is valid; the helpers check offsets and report what they refuse.
+    let failed = unsafe {
+        bpf_l4_csum_replace(skb, checksum_offset, 0, port_delta, flags) != 0
+            || bpf_l4_csum_replace(
+                skb,
+                checksum_offset,
+                0,
+                address_delta,
+                flags | u64::from(BPF_F_PSEUDO_HDR),
+            ) != 0
+            || A::CHECKSUM_OFFSET.is_some_and(|offset| {
+                let offset = (ETHERNET_LEN + offset) as u32;
+                bpf_l3_csum_replace(skb, offset, 0, address_delta, 0) != 0
+            })
+            || store(skb, (ETHERNET_LEN + A::ADDRESSES_OFFSET) as u32, &addresses)
+            || store(skb, transport, &ports)
+    };
+    if failed { Err(DropReason::WriteFailed) } else { Ok(()) }
+}
+
+/// Takes one hop off a buffer's TTL.
+#[inline(always)]
+pub fn skb_ttl<A: Ip>(skb: *mut __sk_buff, packet: &Packet<A>) -> Result<(), DropReason> {
+    // SAFETY: as above.
+    let failed = unsafe {
+        A::CHECKSUM_OFFSET.is_some_and(|offset| {
+            let offset = (ETHERNET_LEN + offset) as u32;
+            bpf_l3_csum_replace(skb, offset, 0, checksum::delta(ONE_HOP, 0).into(), 0) != 0
+        }) || store(skb, (ETHERNET_LEN + A::TTL_OFFSET) as u32, &(packet.ttl - 1))
+    };
+    if failed { Err(DropReason::WriteFailed) } else { Ok(()) }
+}
+
+/// Stores a value at an offset of a buffer. True if the kernel refused.
+///
+/// # Safety
+/// `skb` is the context of the running program.
+#[inline(always)]
+unsafe fn store<T>(skb: *mut __sk_buff, offset: u32, value: &T) -> bool {
+    let from = (&raw const *value).cast::<c_void>();
+    // SAFETY: `from` points to `size_of::<T>()` readable bytes; the caller vouches for `skb`.
+    unsafe { bpf_skb_store_bytes(skb, offset, from.cast_mut().cast(), size_of::<T>() as u32, 0) != 0 }
+}
