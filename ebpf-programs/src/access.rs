@@ -2,7 +2,7 @@
 
 use core::mem::size_of;
 
-use aya_ebpf::btf_maps::LruHashMap;
+use aya_ebpf::btf_maps::{LruHashMap, PerCpuArray};
 use aya_ebpf::helpers::generated::bpf_jiffies64;
 use ebpf_abi::{Counter, DatapathConfig};
 
@@ -42,12 +42,21 @@ pub fn config() -> Option<&'static DatapathConfig> {
     CONFIG.get(0).filter(|config| config.generation != 0)
 }
 
+/// This CPU's element of a per-CPU array.
+#[inline(always)]
+pub fn per_cpu<'a, T, const N: usize, const F: usize>(
+    map: &PerCpuArray<T, N, F>,
+    index: u32,
+) -> Option<&'a mut T> {
+    // SAFETY: the element belongs to this CPU, and programs hold one reference to it at a time.
+    map.get_ptr_mut(index).map(|value| unsafe { &mut *value })
+}
+
 /// Adds one to a counter of this CPU.
 #[inline(always)]
 pub fn count(counter: Counter) {
-    if let Some(value) = COUNTERS.get_ptr_mut(counter as u32) {
-        // SAFETY: the element belongs to this CPU and the program is not preempted by itself.
-        unsafe { *value += 1 }
+    if let Some(value) = per_cpu(&COUNTERS, counter as u32) {
+        *value += 1;
     }
 }
 

@@ -129,7 +129,9 @@ fn connection_of<A: Ip, H: Hook>(
         return Ok(Some(entry));
     }
     let Some(frontend) = frontend::find(packet, place) else { return Ok(None) };
-    open::connection(hook, packet, &frontend, place, config)
+    open::connection(hook, packet, &frontend, place, config)?;
+    // Nothing only if other CPUs evicted the entry at once; the client's retransmission tries again.
+    Ok(conntrack::find(packet))
 }
 
 /// Applies an entry to a packet that came in.

@@ -6,8 +6,10 @@ use ebpf_abi::{
     FlowValue, FrontendKey, FrontendValue, Tuple,
 };
 
+use crate::access::per_cpu;
 use crate::maps::{
     BACKENDS4, BACKENDS6, CONNTRACK4, CONNTRACK6, FLOWS4, FLOWS6, FRONTENDS4, FRONTENDS6,
+    PENDING4, PENDING6, Pending,
 };
 
 const CONNECTIONS: usize = 262_144;
@@ -36,6 +38,8 @@ pub trait Ip: Address {
     /// The node's own address, the source of what it sends on; zero if it has none.
     fn node(config: &DatapathConfig) -> Self;
     fn is_unset(self) -> bool;
+    /// This CPU's room for opening a connection.
+    fn pending() -> Option<&'static mut Pending<Self>>;
 }
 
 impl Ip for Addr4 {
@@ -74,6 +78,11 @@ impl Ip for Addr4 {
     #[inline(always)]
     fn is_unset(self) -> bool {
         self.0 == 0
+    }
+
+    #[inline(always)]
+    fn pending() -> Option<&'static mut Pending<Self>> {
+        per_cpu(&PENDING4, 0)
     }
 }
 
@@ -114,5 +123,10 @@ impl Ip for Addr6 {
     fn is_unset(self) -> bool {
         let [a, b, c, d] = self.0;
         a | b | c | d == 0
+    }
+
+    #[inline(always)]
+    fn pending() -> Option<&'static mut Pending<Self>> {
+        per_cpu(&PENDING6, 0)
     }
 }

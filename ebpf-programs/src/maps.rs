@@ -89,3 +89,24 @@ pub static COUNTERS: PerCpuArray<u64, { Counter::COUNT }> = PerCpuArray::new();
 /// The one [`DatapathConfig`], written by the agent.
 #[btf_map]
 pub static CONFIG: Array<DatapathConfig, 1> = Array::new();
+
+/// A connection being opened: too large for the stack, which calls share 512 bytes of.
+#[repr(C)]
+pub struct Pending<A> {
+    /// Entry for the client's packets; its key is the packet's own tuple.
+    pub request: ConntrackValue<A>,
+    /// Entry for the answers.
+    pub reply: ConntrackValue<A>,
+    /// Key of that entry.
+    pub reply_key: Tuple<A>,
+}
+
+/// Room for one [`Pending`] per CPU.
+///
+/// Used at ingress hooks only. They run with bottom halves disabled, so one program at a time uses
+/// a CPU's element.
+#[btf_map]
+pub static PENDING4: PerCpuArray<Pending<Addr4>, 1> = PerCpuArray::new();
+/// As [`PENDING4`].
+#[btf_map]
+pub static PENDING6: PerCpuArray<Pending<Addr6>, 1> = PerCpuArray::new();

@@ -86,7 +86,7 @@ fn is_neighbour_discovery<A: Ip>(packet: &Packet<A>) -> bool {
 /// True if the node will send the packet on instead of taking it; the pod's hook then reports it.
 #[inline(always)]
 fn is_forwarded<A: Ip>(hook: &impl Hook, packet: &Packet<A>) -> bool {
-    route::find(hook, &packet.tuple).is_ok()
+    route::leads_on(hook, &packet.tuple)
 }
 
 /// Which side of its connection the first packet of a flow comes from.

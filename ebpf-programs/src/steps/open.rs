@@ -16,6 +16,7 @@ use crate::access::{count, entry, jiffies};
 use crate::balance::Place;
 use crate::family::Ip;
 use crate::hook::Hook;
+use crate::maps::Pending;
 use crate::steps::{conntrack, route, select};
 
 /// Ports tried before giving up. A port is taken only by a connection to the same backend, so more
@@ -34,92 +35,93 @@ pub struct Connection<'a, A> {
     pub config: &'a DatapathConfig,
 }
 
-/// Opens a connection through a frontend and returns its entry.
-///
-/// `None` if the entry just written was evicted at once by others; the packet is then passed on
-/// as it is, and the client's retransmission tries again.
-#[inline(always)]
+/// Opens a connection through a frontend: afterwards the packet has an entry.
+#[inline(never)]
 pub fn connection<A: Ip>(
     hook: &impl Hook,
     packet: &Packet<A>,
     frontend: &FrontendValue,
     place: Place,
     config: &DatapathConfig,
-) -> Result<Option<&'static mut ConntrackValue<A>>, DropReason> {
+) -> Result<(), DropReason> {
     let hash = hash::tuple(&packet.tuple);
     let (id, backend) =
         select::backend::<A>(frontend.service, hash).ok_or(DropReason::NoBackend)?;
     let connection = Connection { packet, service: frontend.service, backend: id, config };
-    let local = place == Place::Pod || backend.flags & BackendValue::<A>::LOCAL != 0;
-    let (rewrite, kind, next_hop) = if local {
-        let rewrite = reserve_client_ports(&connection, &backend)?;
-        (rewrite, ConntrackKind::TO_LOCAL, route::UNRESOLVED)
+    let pending = A::pending().ok_or(DropReason::ConntrackInsertFailed)?;
+    if place == Place::Pod || backend.flags & BackendValue::<A>::LOCAL != 0 {
+        reserve_client_ports(&connection, pending, &backend)?;
+        connection.fill_request(&mut pending.request, ConntrackKind::TO_LOCAL);
     } else {
-        let rewrite = reserve_node_ports(&connection, &backend, hash)?;
-        (rewrite, ConntrackKind::TO_REMOTE, route::find(hook, &rewrite)?.next_hop)
-    };
-    let mut value = connection.entry(&packet.tuple, rewrite, kind);
-    value.next_hop = next_hop;
+        reserve_node_ports(&connection, pending, &backend, hash)?;
+        connection.fill_request(&mut pending.request, ConntrackKind::TO_REMOTE);
+        if !route::resolve(hook, &mut pending.request) {
+            return Err(DropReason::NoRoute);
+        }
+    }
     A::conntrack()
-        .insert(&packet.tuple, &value, BPF_ANY.into())
+        .insert(&packet.tuple, &pending.request, BPF_ANY.into())
         .map_err(|_| DropReason::ConntrackInsertFailed)?;
     count(Counter::ConnectionsNew);
-    Ok(conntrack::find(packet))
+    Ok(())
 }
 
 impl<A: Ip> Connection<'_, A> {
-    /// An entry that turns packets with tuple `from` into ones with tuple `to`.
+    /// Completes the entry for the client's packets, whose rewrite is decided.
     #[inline(always)]
-    fn entry(&self, from: &Tuple<A>, to: Tuple<A>, kind: ConntrackKind) -> ConntrackValue<A> {
+    fn fill_request(&self, entry: &mut ConntrackValue<A>, kind: ConntrackKind) {
+        self.fill(entry, &self.packet.tuple, kind);
+    }
+
+    /// Completes an entry that turns packets with tuple `from` into ones with tuple `rewrite`.
+    #[inline(always)]
+    fn fill(&self, entry: &mut ConntrackValue<A>, from: &Tuple<A>, kind: ConntrackKind) {
+        let to = &entry.rewrite;
+        entry.address_delta = checksum::address_delta(
+            [from.source, from.destination],
+            [to.source, to.destination],
+        );
+        entry.port_delta = checksum::port_delta(
+            [from.source_port, from.destination_port],
+            [to.source_port, to.destination_port],
+        );
         let now = jiffies();
-        ConntrackValue {
-            packets: 0,
-            bytes: 0,
-            rewrite: to,
-            next_hop: route::UNRESOLVED,
-            generation: self.config.generation,
-            checked_at: now,
-            service: self.service,
-            backend: self.backend,
-            address_delta: checksum::address_delta(
-                [from.source, from.destination],
-                [to.source, to.destination],
-            ),
-            port_delta: checksum::port_delta(
-                [from.source_port, from.destination_port],
-                [to.source_port, to.destination_port],
-            ),
-            kind,
-            tcp_flags: 0,
-            _pad: 0,
-            reported_at: now,
-            _pad2: 0,
-        }
+        entry.packets = 0;
+        entry.bytes = 0;
+        entry.next_hop = route::UNRESOLVED;
+        entry.generation = self.config.generation;
+        entry.checked_at = now;
+        entry.reported_at = now;
+        entry.service = self.service;
+        entry.backend = self.backend;
+        entry.kind = kind;
+        entry.tcp_flags = 0;
+        entry._pad = 0;
+        entry._pad2 = 0;
     }
 
+    /// Where the client's packets go: to the backend, from an address and port yet to be chosen.
     #[inline(always)]
-    fn tuple_to(&self, backend: &BackendValue<A>, source: A, source_port: Be16) -> Tuple<A> {
-        Tuple {
-            source,
-            destination: backend.address,
-            source_port,
-            destination_port: backend.port,
-            protocol: self.packet.tuple.protocol,
-            _pad: [0; 3],
-        }
+    fn aim(&self, rewrite: &mut Tuple<A>, backend: &BackendValue<A>, source: A) {
+        rewrite.source = source;
+        rewrite.destination = backend.address;
+        rewrite.source_port = self.packet.tuple.source_port;
+        rewrite.destination_port = backend.port;
+        rewrite.protocol = self.packet.tuple.protocol;
+        rewrite._pad = [0; 3];
     }
 
-    /// Tries several ports of the range for the node's side of a tuple.
+    /// Tries several ports of the range for the near side of the rewritten tuple.
     #[inline(always)]
     fn reserve_any_port(
         &self,
-        rewrite: &mut Tuple<A>,
+        pending: &mut Pending<A>,
         start: u32,
         kind: ConntrackKind,
     ) -> Result<(), DropReason> {
         for attempt in 0..PORTS_TRIED {
-            rewrite.source_port = nth_port(start, attempt, self.config);
-            if reserve(self, rewrite, kind) {
+            pending.request.rewrite.source_port = nth_port(start, attempt, self.config);
+            if reserve(self, pending, kind) {
                 return Ok(());
             }
         }
@@ -132,31 +134,32 @@ impl<A: Ip> Connection<'_, A> {
 #[inline(always)]
 fn reserve_client_ports<A: Ip>(
     connection: &Connection<'_, A>,
+    pending: &mut Pending<A>,
     backend: &BackendValue<A>,
-) -> Result<Tuple<A>, DropReason> {
+) -> Result<(), DropReason> {
     let client = &connection.packet.tuple;
-    let mut rewrite = connection.tuple_to(backend, client.source, client.source_port);
-    if !reserve(connection, &rewrite, ConntrackKind::FROM_BACKEND) {
-        let start = hash::again(client.source_port.0.into());
-        connection.reserve_any_port(&mut rewrite, start, ConntrackKind::FROM_BACKEND)?;
+    connection.aim(&mut pending.request.rewrite, backend, client.source);
+    if reserve(connection, pending, ConntrackKind::FROM_BACKEND) {
+        return Ok(());
     }
-    Ok(rewrite)
+    let start = hash::again(client.source_port.0.into());
+    connection.reserve_any_port(pending, start, ConntrackKind::FROM_BACKEND)
 }
 
 /// For a backend on another node: the node's address, so that the answer comes back here.
 #[inline(always)]
 fn reserve_node_ports<A: Ip>(
     connection: &Connection<'_, A>,
+    pending: &mut Pending<A>,
     backend: &BackendValue<A>,
     hash: u32,
-) -> Result<Tuple<A>, DropReason> {
+) -> Result<(), DropReason> {
     let node = A::node(connection.config);
     if node.is_unset() {
         return Err(DropReason::NoRoute);
     }
-    let mut rewrite = connection.tuple_to(backend, node, Be16::new(0));
-    connection.reserve_any_port(&mut rewrite, hash::again(hash), ConntrackKind::FROM_REMOTE)?;
-    Ok(rewrite)
+    connection.aim(&mut pending.request.rewrite, backend, node);
+    connection.reserve_any_port(pending, hash::again(hash), ConntrackKind::FROM_REMOTE)
 }
 
 /// The port to try next, from a start that differs per connection so that collisions stay rare.
@@ -168,22 +171,24 @@ fn nth_port(start: u32, attempt: u32, config: &DatapathConfig) -> Be16 {
     Be16::new((first + if index < count { index } else { index - count }) as u16)
 }
 
-/// Writes the entry for the replies to `rewrite`. False if another connection holds that tuple.
+/// Writes the entry for the answers to `pending.request.rewrite`. False if another connection holds
+/// that tuple.
 #[inline(never)]
 pub fn reserve<A: Ip>(
     connection: &Connection<'_, A>,
-    rewrite: &Tuple<A>,
+    pending: &mut Pending<A>,
     kind: ConntrackKind,
 ) -> bool {
-    let key = rewrite.reversed();
-    let to = connection.packet.tuple.reversed();
-    let value = connection.entry(&key, to, kind);
-    if A::conntrack().insert(&key, &value, BPF_NOEXIST.into()).is_ok() {
+    pending.reply_key = pending.request.rewrite.reversed();
+    pending.reply.rewrite = connection.packet.tuple.reversed();
+    let (key, value) = (&pending.reply_key, &mut pending.reply);
+    connection.fill(value, key, kind);
+    if A::conntrack().insert(key, &*value, BPF_NOEXIST.into()).is_ok() {
         return true;
     }
-    let Some(existing) = entry(A::conntrack(), &key) else { return false };
-    let ours = existing.rewrite == to;
+    let Some(existing) = entry(A::conntrack(), key) else { return false };
+    let ours = existing.rewrite == value.rewrite;
     let free = existing.is_closing()
         || conntrack::is_idle(existing, key.protocol, connection.config);
-    (ours || free) && A::conntrack().insert(&key, &value, BPF_ANY.into()).is_ok()
+    (ours || free) && A::conntrack().insert(key, &*value, BPF_ANY.into()).is_ok()
 }

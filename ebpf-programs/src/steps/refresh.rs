@@ -12,7 +12,7 @@ use crate::hook::Hook;
 use crate::steps::{conntrack, open, route};
 
 /// Brings an entry up to date. False if the connection has to be opened anew.
-#[inline(always)]
+#[inline(never)]
 pub fn entry<A: Ip>(
     hook: &impl Hook,
     packet: &Packet<A>,
@@ -28,11 +28,8 @@ pub fn entry<A: Ip>(
         return false;
     }
     if entry.kind != ConntrackKind::TO_LOCAL {
-        // No route now does not mean none later: the entry stays, TC drops with the reason.
-        entry.next_hop = match route::find(hook, &entry.rewrite) {
-            Ok(route) => route.next_hop,
-            Err(_) => route::UNRESOLVED,
-        };
+        // No route now does not mean none later: the entry stays, and TC drops with the reason.
+        route::resolve(hook, entry);
     }
     if is_request {
         keep_replies(packet, entry, config);
@@ -61,15 +58,16 @@ fn keep_replies<A: Ip>(
     entry: &ConntrackValue<A>,
     config: &DatapathConfig,
 ) {
-    let key = entry.rewrite.reversed();
-    if map_entry(A::conntrack(), &key).is_none() {
-        let kind = if entry.kind == ConntrackKind::TO_REMOTE {
-            ConntrackKind::FROM_REMOTE
-        } else {
-            ConntrackKind::FROM_BACKEND
-        };
-        let (service, backend) = (entry.service, entry.backend);
-        let connection = open::Connection { packet, service, backend, config };
-        open::reserve(&connection, &entry.rewrite, kind);
+    if map_entry(A::conntrack(), &entry.rewrite.reversed()).is_some() {
+        return;
     }
+    let Some(pending) = A::pending() else { return };
+    let kind = if entry.kind == ConntrackKind::TO_REMOTE {
+        ConntrackKind::FROM_REMOTE
+    } else {
+        ConntrackKind::FROM_BACKEND
+    };
+    let (service, backend) = (entry.service, entry.backend);
+    pending.request.rewrite = entry.rewrite;
+    open::reserve(&open::Connection { packet, service, backend, config }, pending, kind);
 }

@@ -3,7 +3,7 @@
 use core::mem::size_of;
 
 use aya_ebpf::helpers::generated::bpf_fib_lookup;
-use ebpf_abi::{DropReason, NextHop, Tuple};
+use ebpf_abi::{ConntrackValue, DropReason, NextHop, Tuple};
 
 use crate::family::Ip;
 use crate::hook::Hook;
@@ -33,16 +33,16 @@ const SUCCESS: i64 = 0;
 const NO_NEIGHBOUR: i64 = 7;
 
 /// The answer for one packet.
-pub struct Route {
+struct Route {
     /// Interface and neighbour; no interface if the neighbour is unknown.
-    pub next_hop: NextHop,
+    next_hop: NextHop,
     /// Interface, whether or not the neighbour is known.
-    pub ifindex: u32,
+    ifindex: u32,
 }
 
 /// Asks for the route of a packet with this tuple.
 #[inline(always)]
-pub fn find<A: Ip>(hook: &impl Hook, tuple: &Tuple<A>) -> Result<Route, DropReason> {
+fn find<A: Ip>(hook: &impl Hook, tuple: &Tuple<A>) -> Result<Route, DropReason> {
     let mut lookup = FibLookup {
         family: A::AF,
         protocol: tuple.protocol.0,
@@ -82,6 +82,22 @@ pub fn find<A: Ip>(hook: &impl Hook, tuple: &Tuple<A>) -> Result<Route, DropReas
 /// No neighbour known.
 pub const UNRESOLVED: NextHop =
     NextHop { ifindex: 0, destination_mac: [0; 6], source_mac: [0; 6] };
+
+/// Notes the next hop of an entry's packets. False if there is no route.
+///
+/// Not inlined: the parameters take an eighth of the stack.
+#[inline(never)]
+pub fn resolve<A: Ip>(hook: &impl Hook, entry: &mut ConntrackValue<A>) -> bool {
+    let route = find(hook, &entry.rewrite);
+    entry.next_hop = route.as_ref().map_or(UNRESOLVED, |route| route.next_hop);
+    route.is_ok()
+}
+
+/// True if there is a way for packets with this tuple that leads on from this node.
+#[inline(never)]
+pub fn leads_on<A: Ip>(hook: &impl Hook, tuple: &Tuple<A>) -> bool {
+    find(hook, tuple).is_ok()
+}
 
 /// The interface that packets with this tuple leave by.
 #[inline(always)]
