@@ -1,0 +1,35 @@
+//! Environment variables, behind a trait so that tests pass a map.
+
+use std::collections::BTreeMap;
+
+/// What the process was told from outside.
+pub trait Environment {
+    /// Every variable whose name starts with `prefix`, in the order of the names.
+    fn variables(&self, prefix: &str) -> BTreeMap<String, String>;
+    /// The machine's host name; empty if it cannot be told.
+    fn host_name(&self) -> String;
+}
+
+/// The environment of this process.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct ProcessEnvironment;
+
+impl Environment for ProcessEnvironment {
+    fn variables(&self, prefix: &str) -> BTreeMap<String, String> {
+        std::env::vars_os()
+            .map(|(name, value)| {
+                (
+                    name.to_string_lossy().into_owned(),
+                    value.to_string_lossy().into_owned(),
+                )
+            })
+            .filter(|(name, _)| name.starts_with(prefix))
+            .collect()
+    }
+
+    fn host_name(&self) -> String {
+        std::fs::read_to_string("/proc/sys/kernel/hostname")
+            .map(|name| name.trim().to_owned())
+            .unwrap_or_default()
+    }
+}
