@@ -1,0 +1,17 @@
+//! How the agent starts, runs and stops.
+//!
+//! - [`ready`]: what still has to happen before the agent counts as ready.
+//! - [`drain`]: the set of long-running tasks, and how they end together.
+//! - [`signal`]: what the operator asks for by signal.
+//! - [`log`]: the log on standard error.
+//!
+//! Stopping never touches the data plane: programs, maps and links stay attached and pinned.
+
+pub mod drain;
+pub mod log;
+pub mod ready;
+pub mod signal;
+
+pub use drain::{Outcome, TaskSet};
+pub use ready::{Readiness, ReadyGuard};
+pub use signal::{Signal, Signals};

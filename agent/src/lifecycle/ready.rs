@@ -1,0 +1,128 @@
+//! Readiness: every part that has something to finish first holds a named guard.
+//!
+//! The agent is ready while no guard is held. Parts drop theirs when their work is done; the names
+//! of those still held answer the question "why not ready?". A part that fails drops its guard too,
+//! but ends its task with an error as well, and that stops the agent (see [`super::drain`]).
+
+use tokio::sync::watch;
+
+/// Hands out guards and knows which are still held.
+#[derive(Clone, Debug)]
+pub struct Readiness {
+    pending: watch::Sender<Vec<&'static str>>,
+}
+
+impl Default for Readiness {
+    fn default() -> Self {
+        Self::new()
+    }
+}
+
+impl Readiness {
+    /// Without guards, and so ready: take all guards before telling anyone about it.
+    pub fn new() -> Self {
+        Self {
+            pending: watch::Sender::new(Vec::new()),
+        }
+    }
+
+    /// Makes the agent wait for `name`, such as "load programs".
+    pub fn guard(&self, name: &'static str) -> ReadyGuard {
+        self.pending.send_modify(|pending| pending.push(name));
+        ReadyGuard {
+            name,
+            readiness: self.clone(),
+        }
+    }
+
+    /// Names of the guards still held, in the order they were taken.
+    pub fn pending(&self) -> Vec<&'static str> {
+        self.pending.borrow().clone()
+    }
+
+    /// Whether no guard is held.
+    pub fn is_ready(&self) -> bool {
+        self.pending.borrow().is_empty()
+    }
+
+    /// Returns once no guard is held.
+    pub async fn wait(&self) {
+        let mut watcher = self.pending.subscribe();
+        watcher
+            .wait_for(Vec::is_empty)
+            .await
+            .expect("`self` holds the sender");
+    }
+}
+
+/// Keeps the agent from being ready until it is dropped.
+#[must_use = "dropping it says that the work is done"]
+#[derive(Debug)]
+pub struct ReadyGuard {
+    name: &'static str,
+    readiness: Readiness,
+}
+
+impl ReadyGuard {
+    /// Says that the work is done. The same as dropping it, but readable.
+    pub fn done(self) {}
+}
+
+impl Drop for ReadyGuard {
+    fn drop(&mut self) {
+        self.readiness.pending.send_modify(|pending| {
+            if let Some(index) = pending.iter().position(|name| *name == self.name) {
+                pending.remove(index);
+            }
+        });
+        tracing::debug!(part = self.name, pending = ?self.readiness.pending(), "part is ready");
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::time::Duration;
+
+    use super::*;
+
+    #[test]
+    fn the_pending_names_say_why_it_is_not_ready() {
+        let readiness = Readiness::new();
+        let load = readiness.guard("load programs");
+        let snapshot = readiness.guard("first snapshot");
+        assert_eq!(readiness.pending(), ["load programs", "first snapshot"]);
+        load.done();
+        assert_eq!(readiness.pending(), ["first snapshot"]);
+        assert!(!readiness.is_ready());
+        drop(snapshot);
+        assert!(readiness.is_ready());
+    }
+
+    #[test]
+    fn two_guards_of_one_name_both_count() {
+        let readiness = Readiness::new();
+        let first = readiness.guard("attach");
+        let second = readiness.guard("attach");
+        drop(first);
+        assert_eq!(readiness.pending(), ["attach"]);
+        drop(second);
+        assert!(readiness.is_ready());
+    }
+
+    #[tokio::test]
+    async fn dropping_the_last_guard_wakes_those_who_wait() {
+        let readiness = Readiness::new();
+        let guard = readiness.guard("load programs");
+        let waiting = tokio::spawn({
+            let readiness = readiness.clone();
+            async move { readiness.wait().await }
+        });
+        tokio::task::yield_now().await;
+        assert!(!waiting.is_finished());
+        drop(guard);
+        tokio::time::timeout(Duration::from_secs(5), waiting)
+            .await
+            .unwrap()
+            .unwrap();
+    }
+}
