@@ -1,0 +1,82 @@
+//! Follows the network interfaces of this node: which the data plane attaches to, as what, and
+//! which addresses the node has.
+//!
+//! [`decode`] reads messages and [`select`] decides on roles (both pure), [`table`] remembers what the kernel said and what was told to the
+//! reader and works out the difference (pure), [`watch`] talks to the kernel. The reader gets the
+//! present state first, then [`InterfaceEvent::SnapshotComplete`], then changes. Notifications are
+//! only hints to look again: when the kernel says that some were lost, everything is read anew and
+//! the reader gets the difference.
+//!
+//! Only uplinks and interfaces of pods are told. A link that stops being either counts as removed,
+//! whether or not it still exists.
+
+pub mod decode;
+pub mod select;
+pub mod table;
+pub mod watch;
+
+use std::fmt;
+use std::net::{Ipv4Addr, Ipv6Addr};
+
+pub use select::DeviceSelector;
+pub use watch::InterfaceWatcher;
+
+/// What an interface is to the data plane.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, serde::Serialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Role {
+    /// Faces other nodes and clients outside.
+    Uplink,
+    /// Faces a pod.
+    Pod,
+}
+
+/// Ethernet address.
+#[derive(Clone, Copy, PartialEq, Eq, Hash, Default)]
+pub struct MacAddr(pub [u8; 6]);
+
+impl fmt::Debug for MacAddr {
+    fn fmt(&self, out: &mut fmt::Formatter<'_>) -> fmt::Result {
+        out.write_str(&self.0.map(|byte| format!("{byte:02x}")).join(":"))
+    }
+}
+
+/// An interface the data plane attaches to.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Interface {
+    /// Number of the interface in this network namespace; never used twice while the node runs.
+    pub ifindex: u32,
+    /// Name, which an operator may change.
+    pub name: String,
+    /// What the interface is.
+    pub role: Role,
+    /// Largest packet in bytes, counted from the network header.
+    pub mtu: u32,
+    /// Address of the interface.
+    pub mac: MacAddr,
+}
+
+/// Addresses of this node on its uplinks: the source of connections to backends on other nodes.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Default)]
+pub struct UplinkAddresses {
+    /// First IPv4 address.
+    pub v4: Option<Ipv4Addr>,
+    /// First IPv6 address that is not link-local.
+    pub v6: Option<Ipv6Addr>,
+}
+
+/// Something to act upon.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum InterfaceEvent {
+    /// Attach to this interface.
+    Added(Interface),
+    /// The name, MTU or MAC of an interface told before became this. Its role never changes this
+    /// way: that is a removal and an addition.
+    Changed(Interface),
+    /// Detach from this interface; it may be gone already.
+    Removed(Interface),
+    /// The node's addresses are these now. Told before the snapshot is complete, if there are any.
+    Addresses(UplinkAddresses),
+    /// Everything there was at the start has been told. Comes exactly once.
+    SnapshotComplete,
+}

@@ -1,0 +1,170 @@
+//! Decides which link is what.
+
+use std::collections::BTreeSet;
+
+use super::{MacAddr, Role};
+use crate::config::{Devices, Glob};
+
+/// A link as the kernel describes it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Link {
+    /// Number in its network namespace.
+    pub ifindex: u32,
+    /// Name.
+    pub name: String,
+    /// Largest packet in bytes, counted from the network header.
+    pub mtu: u32,
+    /// Ethernet address; `None` if its frames are not Ethernet's.
+    pub mac: Option<MacAddr>,
+    /// Whether it is a loopback device.
+    pub loopback: bool,
+}
+
+/// The operator's choice of interfaces.
+#[derive(Clone, Debug, Default)]
+pub struct DeviceSelector {
+    /// Uplinks; empty stands for the links with a default route.
+    pub uplinks: Vec<Glob>,
+    /// Interfaces of pods.
+    pub pods: Vec<Glob>,
+}
+
+impl From<&Devices> for DeviceSelector {
+    fn from(devices: &Devices) -> Self {
+        Self {
+            uplinks: devices.uplinks.clone(),
+            pods: devices.pods.clone(),
+        }
+    }
+}
+
+impl DeviceSelector {
+    /// What `link` is, given the links that have a default route; `None` if it is left alone.
+    ///
+    /// Loopback, and devices whose frames have no Ethernet header (tunnels), are always left alone:
+    /// the programs parse Ethernet.
+    pub fn role(&self, link: &Link, default_routes: &BTreeSet<u32>) -> Option<Role> {
+        if link.loopback || link.mac.is_none() {
+            return None;
+        }
+        let named = |globs: &[Glob]| globs.iter().any(|glob| glob.matches(&link.name));
+        let uplink = if self.uplinks.is_empty() {
+            default_routes.contains(&link.ifindex)
+        } else {
+            named(&self.uplinks)
+        };
+        if uplink {
+            return Some(Role::Uplink);
+        }
+        named(&self.pods).then_some(Role::Pod)
+    }
+}
+
+#[cfg(test)]
+pub(super) mod tests {
+    use super::*;
+    use crate::config::value::Scalar;
+
+    pub fn selector(uplinks: &[&str], pods: &[&str]) -> DeviceSelector {
+        let globs = |texts: &[&str]| {
+            texts
+                .iter()
+                .map(|text| Glob::parse(text).unwrap())
+                .collect::<Vec<_>>()
+        };
+        DeviceSelector {
+            uplinks: globs(uplinks),
+            pods: globs(pods),
+        }
+    }
+
+    pub fn ethernet(ifindex: u32, name: &str) -> Link {
+        let mac = Some(MacAddr([2, 0, 0, 0, 0, ifindex as u8]));
+        Link {
+            ifindex,
+            name: name.into(),
+            mtu: 1500,
+            mac,
+            loopback: false,
+        }
+    }
+
+    #[test]
+    fn roles_follow_names_and_routes() {
+        struct Case {
+            about: &'static str,
+            uplinks: &'static [&'static str],
+            link: Link,
+            expected: Option<Role>,
+        }
+        let case = |about, uplinks, link, expected| Case {
+            about,
+            uplinks,
+            link,
+            expected,
+        };
+        let cases = [
+            case(
+                "default route",
+                &[],
+                ethernet(2, "eth0"),
+                Some(Role::Uplink),
+            ),
+            case("no default route", &[], ethernet(3, "eth1"), None),
+            case("pod by name", &[], ethernet(4, "veth12ab"), Some(Role::Pod)),
+            case(
+                "default route wins over a pod's name",
+                &[],
+                ethernet(2, "veth0"),
+                Some(Role::Uplink),
+            ),
+            case(
+                "named uplink",
+                &["eth*"],
+                ethernet(3, "eth1"),
+                Some(Role::Uplink),
+            ),
+            case(
+                "names replace default routes",
+                &["eth1"],
+                ethernet(2, "eth0"),
+                None,
+            ),
+            case(
+                "named uplink wins over a pod's name",
+                &["veth0"],
+                ethernet(9, "veth0"),
+                Some(Role::Uplink),
+            ),
+            case(
+                "loopback",
+                &["*"],
+                Link {
+                    loopback: true,
+                    ..ethernet(1, "lo")
+                },
+                None,
+            ),
+            case(
+                "tunnel with the default route",
+                &[],
+                Link {
+                    mac: None,
+                    ..ethernet(2, "tun0")
+                },
+                None,
+            ),
+        ];
+        let default_routes = BTreeSet::from([2]);
+        for Case {
+            about,
+            uplinks,
+            link,
+            expected,
+        } in cases
+        {
+            let role = selector(uplinks, &["veth*"]).role(&link, &default_routes);
+            assert_eq!(role, expected, "{about}");
+        }
+    }
+}
