@@ -1,2 +1,67 @@
-//! Placeholder.
-fn main() {}
+//! The program `weir-agent`: reads the command line, sets up the log, and hands over to the
+//! library.
+
+use std::process::ExitCode;
+
+use clap::{Parser, Subcommand};
+use weir_agent::config::command::ConfigCommand;
+use weir_agent::config::{ConfigFlags, Loaded, Loader, ProcessEnvironment};
+use weir_agent::{app, lifecycle};
+
+/// Balances services, captures flows and needs no sidecar: the agent of one node
+#[derive(Parser)]
+#[command(name = "weir-agent", version)]
+struct Arguments {
+    #[command(subcommand)]
+    command: Command,
+}
+
+#[derive(Subcommand)]
+enum Command {
+    /// Load the data plane, keep it in step with the cluster, serve its flows
+    ///
+    /// SIGTERM and SIGINT stop the agent and leave the data plane working; a second one does not
+    /// wait. SIGHUP is ignored: manifests are followed by themselves, and the configuration is read
+    /// at start.
+    Run(ConfigFlags),
+    Config(ConfigCommand),
+
+    /// Remove every trace of Weir from this node: links, pins, sockets, state
+    Uninstall(ConfigFlags),
+}
+
+fn main() -> ExitCode {
+    match execute(Arguments::parse().command) {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            eprintln!("weir-agent: {error:#}");
+            ExitCode::FAILURE
+        }
+    }
+}
+
+fn execute(command: Command) -> anyhow::Result<()> {
+    match command {
+        Command::Run(flags) => runtime()?.block_on(app::run(load(&flags)?))?,
+        Command::Config(command) => print!("{}", command.run(&ProcessEnvironment)?),
+        Command::Uninstall(flags) => runtime()?.block_on(app::uninstall(load(&flags)?))?,
+    }
+    Ok(())
+}
+
+/// Loads the configuration and, now that its form is known, starts the log.
+fn load(flags: &ConfigFlags) -> anyhow::Result<Loaded> {
+    let loaded = Loader::load(flags, &ProcessEnvironment)?;
+    lifecycle::log::start(&loaded.config.log);
+    for warning in &loaded.warnings {
+        tracing::warn!("{warning}");
+    }
+    tracing::info!(configuration = loaded.summary(), "configuration");
+    Ok(loaded)
+}
+
+fn runtime() -> std::io::Result<tokio::runtime::Runtime> {
+    tokio::runtime::Builder::new_multi_thread()
+        .enable_all()
+        .build()
+}
