@@ -4,3 +4,4 @@ pub mod app;
 pub mod config;
 pub mod datapath;
 pub mod lifecycle;
+pub mod state;

@@ -2,22 +2,28 @@
 //!
 //! On the path of a change: `source` converts objects into these types and applies them; `lb` reads
 //! them to plan map writes; `flows` reads them to name addresses. Pure and synchronous: no I/O, no
-//! runtime, no Kubernetes type. Nothing here knows which source an object came from.
+//! Kubernetes type, and a runtime only in [`SharedState`], whose readers wait for its revisions.
+//! Nothing here knows which source an object came from.
 
 pub mod cluster;
 pub mod endpoint_slice;
+mod index;
 pub mod name;
 pub mod namespace;
 pub mod node;
+pub mod object;
 pub mod pod;
 pub mod problem;
 pub mod service;
+pub mod shared;
 
-pub use cluster::{Change, ClusterState, Object, SharedState};
+pub use cluster::ClusterState;
 pub use endpoint_slice::{Endpoint, EndpointPort, EndpointSlice};
 pub use name::{Kind, ObjectKey, ObjectName};
 pub use namespace::Namespace;
 pub use node::Node;
+pub use object::{Change, Object};
 pub use pod::{Pod, Workload};
 pub use problem::{Problem, Severity};
 pub use service::{L4Protocol, Service, ServicePort};
+pub use shared::SharedState;

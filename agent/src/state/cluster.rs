@@ -1,38 +1,22 @@
-//! All tables together, and the handle that sources and readers share.
+//! All tables together: lookups by name and by what packets carry.
+//!
+//! Objects arrive in any order. A slice whose Service is not there yet is kept and found as soon as
+//! it is; nothing is refused here, as `source` has checked each object by itself.
 
 use std::collections::BTreeMap;
 use std::net::IpAddr;
-use std::sync::{Arc, PoisonError, RwLock, RwLockReadGuard};
 
-use tokio::sync::watch;
-
+use super::index::{NewestIndex, OrderedIndex};
 use super::{
-    EndpointSlice, Kind, L4Protocol, Namespace, Node, ObjectKey, ObjectName, Pod, Problem, Service,
+    Change, EndpointSlice, Kind, L4Protocol, Namespace, Node, Object, ObjectKey, ObjectName, Pod,
+    Problem, Service,
 };
 
-/// An object of any kind.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub enum Object {
-    /// A Service.
-    Service(Service),
-    /// An EndpointSlice.
-    EndpointSlice(EndpointSlice),
-    /// A Pod.
-    Pod(Pod),
-    /// A Node.
-    Node(Node),
-    /// A Namespace.
-    Namespace(Namespace),
-}
+/// Address, port and protocol that a client of a Service dials.
+pub type Frontend = (IpAddr, u16, L4Protocol);
 
-/// One step of the desired state.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub enum Change {
-    /// The object is now like this.
-    Upsert(Object),
-    /// The object is gone.
-    Delete(ObjectKey),
-}
+/// A port that each node serves on its own addresses.
+pub type NodePort = (u16, L4Protocol);
 
 /// The tables. Lookups are pure; secondary indexes are private and follow every change.
 #[derive(Clone, Debug, Default)]
@@ -42,5 +26,282 @@ pub struct ClusterState {
     pods: BTreeMap<ObjectName, Pod>,
     nodes: BTreeMap<String, Node>,
     namespaces: BTreeMap<String, Namespace>,
-    problems: Vec<Problem>,
+    /// By reporter.
+    problems: BTreeMap<String, Vec<Problem>>,
+
+    services_by_frontend: OrderedIndex<Frontend, ObjectName>,
+    services_by_node_port: OrderedIndex<NodePort, ObjectName>,
+    /// By the name of the Service that the slices name, whether or not it exists.
+    slices_by_service: OrderedIndex<ObjectName, ObjectName>,
+    pods_by_ip: NewestIndex<IpAddr, ObjectName>,
+    nodes_by_ip: OrderedIndex<IpAddr, String>,
 }
+
+impl ClusterState {
+    /// Applies the changes in their order. True if any made a difference.
+    pub fn apply(&mut self, changes: Vec<Change>) -> bool {
+        changes
+            .into_iter()
+            .fold(false, |changed, change| self.apply_one(change) | changed)
+    }
+
+    fn apply_one(&mut self, change: Change) -> bool {
+        match change {
+            Change::Upsert(Object::Service(service)) => self.put_service(service),
+            Change::Upsert(Object::EndpointSlice(slice)) => self.put_slice(slice),
+            Change::Upsert(Object::Pod(pod)) => self.put_pod(pod),
+            Change::Upsert(Object::Node(node)) => self.put_node(node),
+            Change::Upsert(Object::Namespace(namespace)) => {
+                let before = self
+                    .namespaces
+                    .insert(namespace.name.clone(), namespace.clone());
+                before != Some(namespace)
+            }
+            Change::Delete(ObjectKey { kind, name }) => match kind {
+                Kind::Service => self.take_service(&name).is_some(),
+                Kind::EndpointSlice => self.take_slice(&name).is_some(),
+                Kind::Pod => self.delete_pod(&name),
+                Kind::Node => self.take_node(&name.name).is_some(),
+                Kind::Namespace => self.namespaces.remove(&name.name).is_some(),
+            },
+        }
+    }
+
+    fn put_service(&mut self, service: Service) -> bool {
+        if self.services.get(&service.name) == Some(&service) {
+            return false;
+        }
+        self.take_service(&service.name);
+        for frontend in frontends(&service) {
+            self.services_by_frontend.insert(frontend, &service.name);
+        }
+        for node_port in node_ports(&service) {
+            self.services_by_node_port.insert(node_port, &service.name);
+        }
+        self.services.insert(service.name.clone(), service);
+        true
+    }
+
+    fn take_service(&mut self, name: &ObjectName) -> Option<Service> {
+        let service = self.services.remove(name)?;
+        for frontend in frontends(&service) {
+            self.services_by_frontend.remove(&frontend, name);
+        }
+        for node_port in node_ports(&service) {
+            self.services_by_node_port.remove(&node_port, name);
+        }
+        Some(service)
+    }
+
+    fn put_slice(&mut self, slice: EndpointSlice) -> bool {
+        if self.slices.get(&slice.name) == Some(&slice) {
+            return false;
+        }
+        self.take_slice(&slice.name);
+        self.slices_by_service
+            .insert(service_of(&slice), &slice.name);
+        self.slices.insert(slice.name.clone(), slice);
+        true
+    }
+
+    fn take_slice(&mut self, name: &ObjectName) -> Option<EndpointSlice> {
+        let slice = self.slices.remove(name)?;
+        self.slices_by_service.remove(&service_of(&slice), name);
+        Some(slice)
+    }
+
+    fn put_pod(&mut self, pod: Pod) -> bool {
+        let before = self.pods.get(&pod.name);
+        if before == Some(&pod) {
+            return false;
+        }
+        // Only what differs, as an address that stays must not become a newer claim than before.
+        let given_up = before
+            .into_iter()
+            .flat_map(own_ips)
+            .filter(|ip| !own_ips(&pod).contains(ip));
+        for ip in given_up {
+            self.pods_by_ip.remove(ip, &pod.name);
+        }
+        for ip in own_ips(&pod) {
+            self.pods_by_ip.insert(*ip, &pod.name);
+        }
+        self.pods.insert(pod.name.clone(), pod);
+        true
+    }
+
+    fn delete_pod(&mut self, name: &ObjectName) -> bool {
+        let Some(pod) = self.pods.remove(name) else {
+            return false;
+        };
+        for ip in own_ips(&pod) {
+            self.pods_by_ip.remove(ip, name);
+        }
+        true
+    }
+
+    fn put_node(&mut self, node: Node) -> bool {
+        if self.nodes.get(&node.name) == Some(&node) {
+            return false;
+        }
+        self.take_node(&node.name);
+        for ip in &node.addresses {
+            self.nodes_by_ip.insert(*ip, &node.name);
+        }
+        self.nodes.insert(node.name.clone(), node);
+        true
+    }
+
+    fn take_node(&mut self, name: &str) -> Option<Node> {
+        let node = self.nodes.remove(name)?;
+        for ip in &node.addresses {
+            self.nodes_by_ip.remove(ip, &node.name);
+        }
+        Some(node)
+    }
+
+    /// Replaces all that `reporter` (such as `manifests` or `lb`) has to say. True if it differs
+    /// from what it said before.
+    pub fn set_problems(&mut self, reporter: &str, problems: Vec<Problem>) -> bool {
+        let before = if problems.is_empty() {
+            self.problems.remove(reporter)
+        } else {
+            self.problems.insert(reporter.to_owned(), problems)
+        };
+        before.as_deref().unwrap_or_default()
+            != self
+                .problems
+                .get(reporter)
+                .map(Vec::as_slice)
+                .unwrap_or_default()
+    }
+
+    /// What is wrong with the input, reporter by reporter, in the order they gave.
+    pub fn problems(&self) -> impl Iterator<Item = &Problem> {
+        self.problems.values().flatten()
+    }
+
+    /// All Services, in the order of their names.
+    pub fn services(&self) -> impl Iterator<Item = &Service> {
+        self.services.values()
+    }
+
+    /// One Service.
+    pub fn service(&self, name: &ObjectName) -> Option<&Service> {
+        self.services.get(name)
+    }
+
+    /// The slices that name this Service, in the order of their own names; the Service itself may
+    /// not be there.
+    pub fn slices_of(&self, service: &ObjectName) -> impl Iterator<Item = &EndpointSlice> {
+        self.slices_by_service
+            .get(service)
+            .map(|slice| &self.slices[slice])
+    }
+
+    /// All Pods, in the order of their names.
+    pub fn pods(&self) -> impl Iterator<Item = &Pod> {
+        self.pods.values()
+    }
+
+    /// One Pod.
+    pub fn pod(&self, name: &ObjectName) -> Option<&Pod> {
+        self.pods.get(name)
+    }
+
+    /// All Nodes, in the order of their names.
+    pub fn nodes(&self) -> impl Iterator<Item = &Node> {
+        self.nodes.values()
+    }
+
+    /// One Node.
+    pub fn node(&self, name: &str) -> Option<&Node> {
+        self.nodes.get(name)
+    }
+
+    /// All Namespaces, in the order of their names.
+    pub fn namespaces(&self) -> impl Iterator<Item = &Namespace> {
+        self.namespaces.values()
+    }
+
+    /// One Namespace.
+    pub fn namespace(&self, name: &str) -> Option<&Namespace> {
+        self.namespaces.get(name)
+    }
+
+    /// The pod that has this address now: never one that shares its node's addresses, nor one that
+    /// has finished. Of several, the one that was given the address last.
+    pub fn pod_by_ip(&self, ip: IpAddr) -> Option<&Pod> {
+        self.pods.get(self.pods_by_ip.newest(&ip)?)
+    }
+
+    /// The node with this address; of several, the first by name.
+    pub fn node_by_ip(&self, ip: IpAddr) -> Option<&Node> {
+        self.nodes.get(self.nodes_by_ip.get(&ip).next()?)
+    }
+
+    /// The Service that is dialled here: at a cluster, external or load balancer address, else at a
+    /// node port of a node's address. Of several, the first by name.
+    pub fn service_by_frontend(
+        &self,
+        ip: IpAddr,
+        port: u16,
+        protocol: L4Protocol,
+    ) -> Option<&Service> {
+        let by_address = self.services_by_frontend.get(&(ip, port, protocol)).next();
+        let name = by_address.or_else(|| {
+            self.node_by_ip(ip)?;
+            self.services_by_node_port.get(&(port, protocol)).next()
+        })?;
+        self.services.get(name)
+    }
+
+    /// Frontends that several Services claim, in order, with the names of these: the first has it.
+    pub fn contested_frontends(&self) -> BTreeMap<Frontend, Vec<&ObjectName>> {
+        self.services_by_frontend.contested()
+    }
+
+    /// Node ports that several Services claim, in order, with the names of these: the first has it.
+    pub fn contested_node_ports(&self) -> BTreeMap<NodePort, Vec<&ObjectName>> {
+        self.services_by_node_port.contested()
+    }
+}
+
+/// What clients dial outside of node ports.
+fn frontends(service: &Service) -> impl Iterator<Item = Frontend> {
+    let addresses = [
+        &service.cluster_ips,
+        &service.external_ips,
+        &service.load_balancer_ips,
+    ]
+    .into_iter();
+    addresses.flatten().flat_map(|ip| {
+        service
+            .ports
+            .iter()
+            .map(|port| (*ip, port.port, port.protocol))
+    })
+}
+
+fn node_ports(service: &Service) -> impl Iterator<Item = NodePort> {
+    service
+        .ports
+        .iter()
+        .filter_map(|port| Some((port.node_port?, port.protocol)))
+}
+
+fn service_of(slice: &EndpointSlice) -> ObjectName {
+    ObjectName::new(&slice.name.namespace, &slice.service)
+}
+
+/// Addresses that are this pod's alone.
+fn own_ips(pod: &Pod) -> &[IpAddr] {
+    if pod.host_network || pod.finished {
+        &[]
+    } else {
+        &pod.ips
+    }
+}
+
+#[cfg(test)]
+mod tests;

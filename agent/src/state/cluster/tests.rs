@@ -1,0 +1,482 @@
+//! Lookups in tables of cases, and indexes against a scan of everything after random changes.
+
+use proptest::prelude::*;
+
+use super::*;
+use crate::state::{Endpoint, EndpointPort, ServicePort, Severity};
+
+fn ip(text: &str) -> IpAddr {
+    text.parse().unwrap()
+}
+
+fn name(text: &str) -> ObjectName {
+    ObjectName::new("shop", text)
+}
+
+fn service(service: &str, cluster_ip: &str, port: u16) -> Service {
+    Service {
+        name: name(service),
+        cluster_ips: vec![ip(cluster_ip)],
+        external_ips: vec![],
+        load_balancer_ips: vec![],
+        ports: vec![ServicePort {
+            name: String::new(),
+            protocol: L4Protocol::Tcp,
+            port,
+            node_port: None,
+        }],
+        publish_not_ready: false,
+    }
+}
+
+fn slice(slice: &str, service: &str, address: &str) -> EndpointSlice {
+    EndpointSlice {
+        name: name(slice),
+        service: service.to_owned(),
+        ports: vec![EndpointPort {
+            name: String::new(),
+            protocol: L4Protocol::Tcp,
+            port: 8080,
+        }],
+        endpoints: vec![Endpoint {
+            address: ip(address),
+            ready: true,
+            serving: true,
+            terminating: false,
+            node_name: None,
+            zone: None,
+        }],
+    }
+}
+
+fn pod(pod: &str, address: &str) -> Pod {
+    Pod {
+        name: name(pod),
+        ips: vec![ip(address)],
+        node_name: None,
+        host_network: false,
+        finished: false,
+        labels: BTreeMap::new(),
+        service_account: "default".to_owned(),
+        workload: None,
+    }
+}
+
+fn node(name: &str, address: &str) -> Node {
+    Node {
+        name: name.to_owned(),
+        addresses: vec![ip(address)],
+        pod_cidrs: vec![],
+        labels: BTreeMap::new(),
+        annotations: BTreeMap::new(),
+    }
+}
+
+fn upsert(cluster: &mut ClusterState, object: Object) -> bool {
+    cluster.apply(vec![Change::Upsert(object)])
+}
+
+fn delete(cluster: &mut ClusterState, kind: Kind, name: ObjectName) -> bool {
+    cluster.apply(vec![Change::Delete(ObjectKey { kind, name })])
+}
+
+#[test]
+fn only_real_changes_count() {
+    let objects = [
+        Object::Service(service("web", "10.96.0.1", 80)),
+        Object::EndpointSlice(slice("web-1", "web", "10.1.0.1")),
+        Object::Pod(pod("web-a", "10.1.0.1")),
+        Object::Node(node("worker", "192.0.2.1")),
+        Object::Namespace(Namespace {
+            name: "shop".to_owned(),
+            labels: BTreeMap::new(),
+        }),
+    ];
+    let mut cluster = ClusterState::default();
+    for object in objects {
+        let key = object.key();
+        assert!(upsert(&mut cluster, object.clone()), "{key} is new");
+        assert!(!upsert(&mut cluster, object), "{key} is the same");
+        assert!(
+            delete(&mut cluster, key.kind, key.name.clone()),
+            "{key} was there"
+        );
+        assert!(
+            !delete(&mut cluster, key.kind, key.name.clone()),
+            "{key} is gone"
+        );
+    }
+}
+
+#[test]
+fn one_real_change_among_several_counts() {
+    let mut cluster = ClusterState::default();
+    let web = Change::Upsert(Object::Service(service("web", "10.96.0.1", 80)));
+    let api = Change::Upsert(Object::Service(service("api", "10.96.0.2", 80)));
+    assert!(cluster.apply(vec![web.clone()]));
+    assert!(cluster.apply(vec![web.clone(), api.clone(), web]));
+    assert_eq!(cluster.services().count(), 2);
+}
+
+#[test]
+fn frontends_of_all_kinds_find_their_service() {
+    let mut cluster = ClusterState::default();
+    let mut web = service("web", "10.96.0.1", 80);
+    web.external_ips = vec![ip("198.51.100.1")];
+    web.load_balancer_ips = vec![ip("2001:db8::1")];
+    web.ports[0].node_port = Some(30_080);
+    upsert(&mut cluster, Object::Service(web));
+    upsert(&mut cluster, Object::Node(node("worker", "192.0.2.1")));
+
+    let cases = [
+        ("10.96.0.1", 80, L4Protocol::Tcp, true),
+        ("198.51.100.1", 80, L4Protocol::Tcp, true),
+        ("2001:db8::1", 80, L4Protocol::Tcp, true),
+        ("192.0.2.1", 30_080, L4Protocol::Tcp, true),
+        ("192.0.2.1", 30_080, L4Protocol::Udp, false),
+        ("192.0.2.1", 80, L4Protocol::Tcp, false),
+        ("192.0.2.2", 30_080, L4Protocol::Tcp, false),
+        ("10.96.0.1", 30_080, L4Protocol::Tcp, false),
+        ("10.96.0.1", 80, L4Protocol::Udp, false),
+        ("10.96.0.1", 443, L4Protocol::Tcp, false),
+    ];
+    for (address, port, protocol, found) in cases {
+        let service = cluster.service_by_frontend(ip(address), port, protocol);
+        assert_eq!(service.is_some(), found, "{protocol} {address} port {port}");
+    }
+}
+
+#[test]
+fn a_service_that_moves_is_no_longer_found_where_it_was() {
+    let mut cluster = ClusterState::default();
+    let find = |cluster: &ClusterState, address: &str| {
+        cluster
+            .service_by_frontend(ip(address), 80, L4Protocol::Tcp)
+            .map(|s| s.name.name.clone())
+    };
+    upsert(
+        &mut cluster,
+        Object::Service(service("web", "10.96.0.1", 80)),
+    );
+    upsert(
+        &mut cluster,
+        Object::Service(service("web", "10.96.0.2", 80)),
+    );
+    assert_eq!(find(&cluster, "10.96.0.1"), None);
+    assert_eq!(find(&cluster, "10.96.0.2").as_deref(), Some("web"));
+}
+
+#[test]
+fn the_first_by_name_has_a_contested_frontend_until_it_goes() {
+    let mut cluster = ClusterState::default();
+    let frontend = (ip("10.96.0.1"), 80, L4Protocol::Tcp);
+    let owner = |cluster: &ClusterState| {
+        let (address, port, protocol) = frontend;
+        cluster
+            .service_by_frontend(address, port, protocol)
+            .map(|s| s.name.name.clone())
+    };
+    upsert(&mut cluster, Object::Service(service("b", "10.96.0.1", 80)));
+    assert!(cluster.contested_frontends().is_empty());
+    upsert(&mut cluster, Object::Service(service("a", "10.96.0.1", 80)));
+    assert_eq!(owner(&cluster).as_deref(), Some("a"));
+    let (a, b) = (name("a"), name("b"));
+    let claims = vec![&a, &b];
+    assert_eq!(cluster.contested_frontends(), [(frontend, claims)].into());
+
+    delete(&mut cluster, Kind::Service, name("a"));
+    assert_eq!(owner(&cluster).as_deref(), Some("b"));
+    assert!(cluster.contested_frontends().is_empty());
+}
+
+#[test]
+fn a_contested_node_port_is_reported() {
+    let mut cluster = ClusterState::default();
+    for (service_name, address) in [("b", "10.96.0.2"), ("a", "10.96.0.1")] {
+        let mut service = service(service_name, address, 80);
+        service.ports[0].node_port = Some(30_080);
+        upsert(&mut cluster, Object::Service(service));
+    }
+    let (a, b) = (name("a"), name("b"));
+    let claims = vec![&a, &b];
+    assert_eq!(
+        cluster.contested_node_ports(),
+        [((30_080, L4Protocol::Tcp), claims)].into()
+    );
+}
+
+#[test]
+fn slices_may_come_before_their_service_and_outlive_it() {
+    let mut cluster = ClusterState::default();
+    let slices = |cluster: &ClusterState, service: &str| -> Vec<String> {
+        cluster
+            .slices_of(&name(service))
+            .map(|slice| slice.name.name.clone())
+            .collect()
+    };
+    upsert(
+        &mut cluster,
+        Object::EndpointSlice(slice("web-2", "web", "10.1.0.2")),
+    );
+    upsert(
+        &mut cluster,
+        Object::EndpointSlice(slice("web-1", "web", "10.1.0.1")),
+    );
+    assert_eq!(slices(&cluster, "web"), ["web-1", "web-2"]);
+
+    upsert(
+        &mut cluster,
+        Object::Service(service("web", "10.96.0.1", 80)),
+    );
+    delete(&mut cluster, Kind::Service, name("web"));
+    assert_eq!(slices(&cluster, "web"), ["web-1", "web-2"]);
+
+    upsert(
+        &mut cluster,
+        Object::EndpointSlice(slice("web-2", "api", "10.1.0.2")),
+    );
+    assert_eq!(slices(&cluster, "web"), ["web-1"]);
+    assert_eq!(slices(&cluster, "api"), ["web-2"]);
+}
+
+#[test]
+fn slices_belong_to_the_service_of_their_own_namespace() {
+    let mut cluster = ClusterState::default();
+    upsert(
+        &mut cluster,
+        Object::EndpointSlice(slice("web-1", "web", "10.1.0.1")),
+    );
+    assert_eq!(
+        cluster.slices_of(&ObjectName::new("other", "web")).count(),
+        0
+    );
+}
+
+#[test]
+fn the_newest_pod_has_a_reused_address() {
+    let address = "10.1.0.1";
+    let mut cluster = ClusterState::default();
+    let owner = |cluster: &ClusterState| {
+        cluster
+            .pod_by_ip(ip(address))
+            .map(|pod| pod.name.name.clone())
+            .unwrap_or_default()
+    };
+    upsert(&mut cluster, Object::Pod(pod("old", address)));
+    upsert(&mut cluster, Object::Pod(pod("new", address)));
+    assert_eq!(owner(&cluster), "new");
+
+    // News about the old one do not make it the newest again.
+    let mut old = pod("old", address);
+    old.labels.insert("stale".to_owned(), "true".to_owned());
+    upsert(&mut cluster, Object::Pod(old.clone()));
+    assert_eq!(owner(&cluster), "new");
+
+    delete(&mut cluster, Kind::Pod, name("new"));
+    assert_eq!(owner(&cluster), "old");
+    old.finished = true;
+    upsert(&mut cluster, Object::Pod(old));
+    assert_eq!(owner(&cluster), "");
+}
+
+#[test]
+fn host_network_and_finished_pods_have_no_address_of_their_own() {
+    let mut cluster = ClusterState::default();
+    let (mut proxy, mut job) = (pod("proxy", "192.0.2.1"), pod("job", "10.1.0.1"));
+    proxy.host_network = true;
+    job.finished = true;
+    upsert(&mut cluster, Object::Pod(proxy));
+    upsert(&mut cluster, Object::Pod(job));
+    upsert(&mut cluster, Object::Node(node("worker", "192.0.2.1")));
+    assert_eq!(cluster.pod_by_ip(ip("192.0.2.1")), None);
+    assert_eq!(cluster.pod_by_ip(ip("10.1.0.1")), None);
+    assert_eq!(
+        cluster
+            .node_by_ip(ip("192.0.2.1"))
+            .map(|node| node.name.as_str()),
+        Some("worker")
+    );
+    assert_eq!(cluster.pods().count(), 2);
+}
+
+#[test]
+fn problems_are_kept_by_reporter() {
+    let problem = |message: &str| Problem {
+        severity: Severity::Error,
+        origin: String::new(),
+        object: String::new(),
+        field: String::new(),
+        message: message.to_owned(),
+    };
+    let messages = |cluster: &ClusterState| -> Vec<String> {
+        cluster
+            .problems()
+            .map(|problem| problem.message.clone())
+            .collect()
+    };
+    let mut cluster = ClusterState::default();
+    assert!(!cluster.set_problems("lb", vec![]));
+    assert!(cluster.set_problems("manifests", vec![problem("b"), problem("a")]));
+    assert!(!cluster.set_problems("manifests", vec![problem("b"), problem("a")]));
+    assert!(cluster.set_problems("lb", vec![problem("c")]));
+    assert_eq!(messages(&cluster), ["c", "b", "a"]);
+    assert!(cluster.set_problems("manifests", vec![]));
+    assert_eq!(messages(&cluster), ["c"]);
+}
+
+/// Few names, addresses and ports, so that objects meet.
+fn any_change() -> impl Strategy<Value = Change> {
+    let address = || (0_u8..2, 0_u8..4).prop_map(|(net, host)| IpAddr::from([10, 0, net, host]));
+    let object_name = || prop::sample::select(vec!["a", "b", "c", "d"]);
+    let service = (
+        object_name(),
+        prop::collection::vec(address(), 0..3),
+        prop::collection::vec(address(), 0..2),
+        prop::collection::vec((0_u16..3, prop::option::of(0_u16..3), any::<bool>()), 0..3),
+    )
+        .prop_map(|(object, cluster_ips, external_ips, ports)| {
+            let mut service = service(object, "10.0.0.0", 0);
+            service.cluster_ips = cluster_ips;
+            service.external_ips = external_ips;
+            service.ports = ports
+                .into_iter()
+                .map(|(port, node_port, tcp)| ServicePort {
+                    name: String::new(),
+                    protocol: if tcp {
+                        L4Protocol::Tcp
+                    } else {
+                        L4Protocol::Udp
+                    },
+                    port,
+                    node_port,
+                })
+                .collect();
+            Object::Service(service)
+        });
+    let slice = (object_name(), object_name())
+        .prop_map(|(object, service)| Object::EndpointSlice(slice(object, service, "10.0.0.0")));
+    let pod = (
+        object_name(),
+        prop::collection::vec(address(), 0..3),
+        prop::bool::weighted(0.2),
+        prop::bool::weighted(0.2),
+    )
+        .prop_map(|(object, ips, host_network, finished)| {
+            Object::Pod(Pod {
+                ips,
+                host_network,
+                finished,
+                ..pod(object, "10.0.0.0")
+            })
+        });
+    let node =
+        (object_name(), prop::collection::vec(address(), 0..3)).prop_map(|(object, addresses)| {
+            Object::Node(Node {
+                addresses,
+                ..node(object, "10.0.0.0")
+            })
+        });
+    let object = prop_oneof![3 => service, 2 => slice, 3 => pod, 2 => node];
+    (object, prop::bool::weighted(0.3)).prop_map(|(object, delete)| {
+        if delete {
+            Change::Delete(object.key())
+        } else {
+            Change::Upsert(object)
+        }
+    })
+}
+
+/// Who claimed each address last, by replay of what pods said.
+#[derive(Default)]
+struct ClaimLog(Vec<(IpAddr, ObjectName)>);
+
+impl ClaimLog {
+    fn note(&mut self, change: &Change) {
+        let (pod, ips) = match change {
+            Change::Upsert(Object::Pod(pod)) => (pod.name.clone(), own_ips(pod)),
+            Change::Delete(key) if key.kind == Kind::Pod => (key.name.clone(), &[][..]),
+            _ => return,
+        };
+        self.0.retain(|(ip, name)| *name != pod || ips.contains(ip));
+        for ip in ips {
+            if !self.0.contains(&(*ip, pod.clone())) {
+                self.0.push((*ip, pod.clone()));
+            }
+        }
+    }
+
+    fn newest(&self, ip: IpAddr) -> Option<&ObjectName> {
+        self.0
+            .iter()
+            .rev()
+            .find(|(claimed, _)| *claimed == ip)
+            .map(|(_, name)| name)
+    }
+}
+
+fn scan_for_service(cluster: &ClusterState, frontend: Frontend) -> Option<&Service> {
+    let (ip, port, protocol) = frontend;
+    let dialled = |service: &&Service| {
+        let addresses = [
+            &service.cluster_ips,
+            &service.external_ips,
+            &service.load_balancer_ips,
+        ];
+        addresses
+            .into_iter()
+            .flatten()
+            .any(|address| *address == ip)
+            && service
+                .ports
+                .iter()
+                .any(|p| p.port == port && p.protocol == protocol)
+    };
+    let by_node_port = |service: &&Service| {
+        cluster.nodes().any(|node| node.addresses.contains(&ip))
+            && service
+                .ports
+                .iter()
+                .any(|p| p.node_port == Some(port) && p.protocol == protocol)
+    };
+    cluster
+        .services()
+        .find(dialled)
+        .or_else(|| cluster.services().find(by_node_port))
+}
+
+proptest! {
+    #[test]
+    fn indexes_agree_with_a_scan_after_any_changes(
+        changes in prop::collection::vec(any_change(), 0..60),
+    ) {
+        let mut cluster = ClusterState::default();
+        let mut claims = ClaimLog::default();
+        for change in changes {
+            claims.note(&change);
+            let before = cluster.clone();
+            let changed = cluster.apply(vec![change]);
+            prop_assert_eq!(changed, !same_tables(&before, &cluster));
+        }
+        for ip in (0..2).flat_map(|net| (0..4).map(move |host| IpAddr::from([10, 0, net, host]))) {
+            prop_assert_eq!(cluster.pod_by_ip(ip).map(|pod| &pod.name), claims.newest(ip));
+            let node = cluster.nodes().find(|node| node.addresses.contains(&ip));
+            prop_assert_eq!(cluster.node_by_ip(ip), node);
+            for (port, protocol) in
+                (0..3).flat_map(|port| [(port, L4Protocol::Tcp), (port, L4Protocol::Udp)])
+            {
+                let found = cluster.service_by_frontend(ip, port, protocol);
+                prop_assert_eq!(found, scan_for_service(&cluster, (ip, port, protocol)));
+            }
+        }
+        for service in ["a", "b", "c", "d"].map(name) {
+            let found: Vec<_> = cluster.slices_of(&service).collect();
+            let scan: Vec<_> =
+                cluster.slices.values().filter(|slice| slice.service == service.name).collect();
+            prop_assert_eq!(found, scan);
+        }
+    }
+}
+
+fn same_tables(a: &ClusterState, b: &ClusterState) -> bool {
+    (&a.services, &a.slices, &a.pods, &a.nodes) == (&b.services, &b.slices, &b.pods, &b.nodes)
+}
