@@ -1,3 +1,27 @@
 //! The kernel side of the agent: what it can do, what is loaded into it, and where it is attached.
+//!
+//! The only importer of aya. On start the maps pinned by an earlier agent are adopted and the new
+//! programs take the place of the running ones link by link, each replacement atomic, so packets
+//! never find a hook empty. Nothing here is undone when the agent stops; see [`remove`] for that.
+//!
+//! - [`probe`]: what this kernel and its devices support.
+//! - [`interfaces`]: which interfaces there are, and what they are to the data plane.
+//! - [`pins`]: where maps and links stay between two agents.
+//! - [`load`]: maps and programs into the kernel.
+//! - [`attach`]: programs to interfaces and the cgroup.
+//! - [`maps`], [`settings`], [`counters`], [`events`]: typed handles on the maps.
 
+pub mod attach;
+pub mod counters;
+pub mod events;
 pub mod interfaces;
+pub mod link;
+pub mod load;
+pub mod maps;
+pub mod pins;
+pub mod probe;
+pub mod remove;
+pub mod settings;
+
+pub use load::{LoadError, Loaded};
+pub use pins::Pins;

@@ -3,5 +3,18 @@
 pub mod app;
 pub mod config;
 pub mod datapath;
+pub mod lb;
 pub mod lifecycle;
 pub mod state;
+
+/// An error and its causes in one line, as logs and status show them.
+pub fn error_chain(error: &(dyn std::error::Error + 'static)) -> String {
+    let mut text = error.to_string();
+    let mut cause = error.source();
+    while let Some(source) = cause {
+        text.push_str(": ");
+        text.push_str(&source.to_string());
+        cause = source.source();
+    }
+    text
+}

@@ -199,7 +199,9 @@ mod tests {
     fn a_widened_address_narrows_back() {
         let four: IpAddr = "203.0.113.9".parse().unwrap();
         let six: IpAddr = "2001:db8::9".parse().unwrap();
-        let (IpAddr::V4(four4), IpAddr::V6(six6)) = (four, six) else { unreachable!() };
+        let (IpAddr::V4(four4), IpAddr::V6(six6)) = (four, six) else {
+            unreachable!()
+        };
         assert_eq!(Addr4::from(four4).widen().narrow(Family::V4), four);
         assert_eq!(Addr6::from(six6).widen().narrow(Family::V6), six);
     }

@@ -42,7 +42,10 @@ pub type MaglevChunk = [u32; MAGLEV_CHUNK_WORDS];
 /// in one update of the outer map. Word `1 + s` is the [`BackendId`] of slot `s`.
 #[inline(always)]
 pub const fn maglev_position(word: u32) -> (u32, usize) {
-    (word / MAGLEV_CHUNK_WORDS as u32, word as usize % MAGLEV_CHUNK_WORDS)
+    (
+        word / MAGLEV_CHUNK_WORDS as u32,
+        word as usize % MAGLEV_CHUNK_WORDS,
+    )
 }
 
 /// Elements of a table with this many slots.

@@ -32,7 +32,10 @@ pub fn address_delta<A: Address>(old: [A; 2], new: [A; 2]) -> u16 {
 /// What replacing two ports adds to the sum over a transport header.
 #[inline(always)]
 pub fn port_delta(old: [Be16; 2], new: [Be16; 2]) -> u16 {
-    delta(u32::from(old[0].0) + u32::from(old[1].0), u32::from(new[0].0) + u32::from(new[1].0))
+    delta(
+        u32::from(old[0].0) + u32::from(old[1].0),
+        u32::from(new[0].0) + u32::from(new[1].0),
+    )
 }
 
 /// Updates a checksum field for a change of the covered words (RFC 1624, equation 3).
@@ -71,7 +74,10 @@ mod tests {
     #[test]
     fn matches_the_example_of_rfc_1071() {
         let bytes = [0x00, 0x01, 0xf2, 0x03, 0xf4, 0xf5, 0xf6, 0xf7];
-        assert_eq!(compute(&bytes, 0).to_ne_bytes(), (!0xddf2_u16).to_be_bytes());
+        assert_eq!(
+            compute(&bytes, 0).to_ne_bytes(),
+            (!0xddf2_u16).to_be_bytes()
+        );
     }
 
     proptest! {

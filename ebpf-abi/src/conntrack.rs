@@ -85,7 +85,11 @@ impl<A: Address> ConntrackValue<A> {
     }
 }
 
-plain_generic!(ConntrackValue, fields4 = 16 + 16 + 16 + 16 + 8 + 8, fields6 = 16 + 40 + 16 + 16 + 8 + 8);
+plain_generic!(
+    ConntrackValue,
+    fields4 = 16 + 16 + 16 + 16 + 8 + 8,
+    fields6 = 16 + 40 + 16 + 16 + 8 + 8
+);
 layout!(NextHop, size = 16, destination_mac @ 4, source_mac @ 10);
 layout!(ConntrackKind, size = 1);
 layout!(ConntrackValue<Addr4>, size = 80, rewrite @ 16, next_hop @ 32, generation @ 48, kind @ 68, reported_at @ 72);

@@ -21,7 +21,10 @@ impl<A: Address> FlowKey<A> {
     /// The key for packets with this tuple at this point.
     #[inline(always)]
     pub fn new(tuple: Tuple<A>, point: ObservationPoint) -> Self {
-        Self { tuple, point: u32::from(point.0) }
+        Self {
+            tuple,
+            point: u32::from(point.0),
+        }
     }
 }
 

@@ -28,7 +28,12 @@ impl<A: Address> FrontendKey<A> {
     /// Builds a key with its padding zeroed.
     #[inline(always)]
     pub fn new(address: A, port: Be16, protocol: Protocol) -> Self {
-        Self { address, port, protocol, _pad: 0 }
+        Self {
+            address,
+            port,
+            protocol,
+            _pad: 0,
+        }
     }
 }
 
@@ -47,7 +52,11 @@ impl FrontendValue {
     pub const INTERNAL: u32 = 1;
 }
 
-plain_generic!(FrontendKey, fields4 = 4 + 2 + 1 + 1, fields6 = 16 + 2 + 1 + 1);
+plain_generic!(
+    FrontendKey,
+    fields4 = 4 + 2 + 1 + 1,
+    fields6 = 16 + 2 + 1 + 1
+);
 layout!(ServiceId, size = 4);
 layout!(FrontendKey<Addr4>, size = 8, port @ 4, protocol @ 6);
 layout!(FrontendKey<Addr6>, size = 20, port @ 16, protocol @ 18);

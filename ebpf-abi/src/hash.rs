@@ -68,7 +68,9 @@ mod tests {
         let mut counts = [0_u32; BUCKETS];
         for client in 0..64 {
             for port in 32768..33792 {
-                counts[scale(tuple(&sample(0x0a00_0000 + client, port)), BUCKETS as u32) as usize] += 1;
+                counts
+                    [scale(tuple(&sample(0x0a00_0000 + client, port)), BUCKETS as u32) as usize] +=
+                    1;
             }
         }
         let (min, max) = (counts.iter().min().unwrap(), counts.iter().max().unwrap());

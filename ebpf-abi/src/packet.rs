@@ -46,7 +46,11 @@ impl<'a> Frame<'a> {
     /// All bytes from `start` up to but without `end` are readable for `'a`.
     #[inline(always)]
     pub unsafe fn new(start: *const u8, end: *const u8) -> Self {
-        Self { start, end, bytes: PhantomData }
+        Self {
+            start,
+            end,
+            bytes: PhantomData,
+        }
     }
 
     /// A frame in a byte slice.
@@ -316,7 +320,11 @@ fn skip_extension_headers(
         offset += 8 + usize::from(extension.len_eight_bytes) * 8;
         header = extension.next_header;
     }
-    if is_transport(header) { Ok((offset, header)) } else { Err(Unbalanced::ExtensionHeader) }
+    if is_transport(header) {
+        Ok((offset, header))
+    } else {
+        Err(Unbalanced::ExtensionHeader)
+    }
 }
 
 /// Ports and flags. ICMP has no ports: type and code stand in for them, the type as the source port
@@ -348,15 +356,28 @@ fn parse_transport(
             if tcp.data_offset >> 4 < 5 {
                 return Err(Unbalanced::Malformed);
             }
-            Ok(transport(tcp.source_port, tcp.destination_port, tcp.flags, size_of::<TcpHeader>()))
+            Ok(transport(
+                tcp.source_port,
+                tcp.destination_port,
+                tcp.flags,
+                size_of::<TcpHeader>(),
+            ))
         }
         Protocol::UDP => {
             let udp: UdpHeader = frame.read(offset).ok_or(Unbalanced::Malformed)?;
-            Ok(transport(udp.source_port, udp.destination_port, 0, size_of::<UdpHeader>()))
+            Ok(transport(
+                udp.source_port,
+                udp.destination_port,
+                0,
+                size_of::<UdpHeader>(),
+            ))
         }
         Protocol::ICMP | Protocol::ICMPV6 => {
             let icmp: IcmpHeader = frame.read(offset).ok_or(Unbalanced::Malformed)?;
-            let (kind, code) = (Be16::new(u16::from(icmp.kind)), Be16::new(u16::from(icmp.code)));
+            let (kind, code) = (
+                Be16::new(u16::from(icmp.kind)),
+                Be16::new(u16::from(icmp.code)),
+            );
             Ok(transport(kind, code, 0, size_of::<IcmpHeader>()))
         }
         _ => Err(Unbalanced::OtherTransport),
@@ -401,7 +422,3 @@ impl<A: Address> Packet<A> {
             && self.tuple.source_port.0 != 0
     }
 }
-
-#[cfg(test)]
-#[path = "packet_tests.rs"]
-mod tests;

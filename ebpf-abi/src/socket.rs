@@ -24,7 +24,12 @@ impl<A: Address> SocketKey<A> {
     /// The key of a socket talking to a backend.
     #[inline(always)]
     pub fn new(cookie: u64, address: A, port: Be16) -> Self {
-        Self { cookie: [cookie as u32, (cookie >> 32) as u32], address, port, _pad: 0 }
+        Self {
+            cookie: [cookie as u32, (cookie >> 32) as u32],
+            address,
+            port,
+            _pad: 0,
+        }
     }
 }
 
@@ -43,7 +48,11 @@ pub struct SocketValue<A> {
 }
 
 plain_generic!(SocketKey, fields4 = 8 + 4 + 2 + 2, fields6 = 8 + 16 + 2 + 2);
-plain_generic!(SocketValue, fields4 = 4 + 4 + 2 + 2, fields6 = 16 + 4 + 2 + 2);
+plain_generic!(
+    SocketValue,
+    fields4 = 4 + 4 + 2 + 2,
+    fields6 = 16 + 4 + 2 + 2
+);
 layout!(SocketKey<Addr4>, size = 16, address @ 8, port @ 12);
 layout!(SocketKey<Addr6>, size = 28, address @ 8, port @ 24);
 layout!(SocketValue<Addr4>, size = 12, service @ 4, port @ 8);

@@ -57,7 +57,11 @@ impl<A: Address> Tuple<A> {
     }
 }
 
-plain_generic!(Tuple, fields4 = 2 * 4 + 2 + 2 + 1 + 3, fields6 = 2 * 16 + 2 + 2 + 1 + 3);
+plain_generic!(
+    Tuple,
+    fields4 = 2 * 4 + 2 + 2 + 1 + 3,
+    fields6 = 2 * 16 + 2 + 2 + 1 + 3
+);
 layout!(Protocol, size = 1);
 layout!(Tuple<Addr4>, size = 16, destination @ 4, source_port @ 8, protocol @ 12);
 layout!(Tuple<Addr6>, size = 40, destination @ 16, source_port @ 32, protocol @ 36);

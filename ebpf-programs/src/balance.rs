@@ -120,7 +120,9 @@ fn connection_of<A: Ip, H: Hook>(
     packet: &Packet<A>,
     place: Place,
 ) -> Result<Option<&'static mut ConntrackValue<A>>, DropReason> {
-    let Some(config) = config() else { return Ok(None) };
+    let Some(config) = config() else {
+        return Ok(None);
+    };
     if let Some(entry) = conntrack::find(packet)
         && entry.kind != ConntrackKind::FROM_BACKEND
         && !conntrack::reopens(packet, entry)
@@ -128,7 +130,9 @@ fn connection_of<A: Ip, H: Hook>(
     {
         return Ok(Some(entry));
     }
-    let Some(frontend) = frontend::find(packet, place) else { return Ok(None) };
+    let Some(frontend) = frontend::find(packet, place) else {
+        return Ok(None);
+    };
     open::connection(hook, packet, &frontend, place, config)?;
     // Nothing only if other CPUs evicted the entry at once; the client's retransmission tries again.
     Ok(conntrack::find(packet))
@@ -167,8 +171,12 @@ fn packet_out<A: Ip>(skb: &Skb<'_>, packet: &Packet<A>) -> Verdict {
     if !packet.is_balanceable() {
         return Verdict::Pass;
     }
-    let Some(config) = config() else { return Verdict::Pass };
-    let Some(entry) = conntrack::find(packet) else { return Verdict::Pass };
+    let Some(config) = config() else {
+        return Verdict::Pass;
+    };
+    let Some(entry) = conntrack::find(packet) else {
+        return Verdict::Pass;
+    };
     if entry.kind != ConntrackKind::FROM_BACKEND {
         return Verdict::Pass;
     }

@@ -1,5 +1,8 @@
 //! Programs that the bench and the test cluster use; no part of the data plane.
-#![expect(missing_docs, reason = "the attribute macros emit undocumented functions")]
+#![expect(
+    missing_docs,
+    reason = "the attribute macros emit undocumented functions"
+)]
 #![no_std]
 #![no_main]
 

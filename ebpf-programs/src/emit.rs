@@ -2,11 +2,11 @@
 //! packet.
 
 use aya_ebpf::helpers::bpf_ktime_get_ns;
+use bytemuck::Zeroable;
 use ebpf_abi::conntrack::ConntrackKind;
 use ebpf_abi::event::{EventKind, ObservationPoint, ReplyState, ReportReason};
 use ebpf_abi::packet::Packet;
 use ebpf_abi::{ConntrackValue, Counter, DatapathConfig, DropReason, FlowEvent, FlowValue};
-use bytemuck::Zeroable;
 
 use crate::access::{config, count, jiffies};
 use crate::family::Ip;
@@ -15,11 +15,7 @@ use crate::maps::EVENTS;
 
 /// Reports a connection through a frontend: what came in, what it was turned into.
 #[inline(never)]
-pub fn connection<A: Ip>(
-    hook: &impl Hook,
-    packet: &Packet<A>,
-    entry: &mut ConntrackValue<A>,
-) {
+pub fn connection<A: Ip>(hook: &impl Hook, packet: &Packet<A>, entry: &mut ConntrackValue<A>) {
     entry.tcp_flags |= packet.tcp_flags;
     entry.reported_at = jiffies();
     let sent_on = entry.kind != ConntrackKind::TO_LOCAL;
@@ -35,11 +31,21 @@ pub fn connection<A: Ip>(
         event.service = entry.service;
         event.backend = entry.backend;
         event.kind = EventKind::TRACE;
-        event.point =
-            if sent_on { ObservationPoint::TO_NETWORK } else { ObservationPoint::FROM_NETWORK };
-        event.reply = if is_reply { ReplyState::REPLY } else { ReplyState::ORIGINAL };
-        event.reason =
-            if entry.packets <= 1 { ReportReason::NEW } else { ReportReason::ESTABLISHED };
+        event.point = if sent_on {
+            ObservationPoint::TO_NETWORK
+        } else {
+            ObservationPoint::FROM_NETWORK
+        };
+        event.reply = if is_reply {
+            ReplyState::REPLY
+        } else {
+            ReplyState::ORIGINAL
+        };
+        event.reason = if entry.packets <= 1 {
+            ReportReason::NEW
+        } else {
+            ReportReason::ESTABLISHED
+        };
     });
 }
 

@@ -49,7 +49,11 @@ pub struct XdpFrame<'a> {
 impl<'a> XdpFrame<'a> {
     #[inline(always)]
     pub fn new(ctx: &'a XdpContext) -> Self {
-        Self { ctx, start: ctx.data(), end: ctx.data_end() }
+        Self {
+            ctx,
+            start: ctx.data(),
+            end: ctx.data_end(),
+        }
     }
 }
 
@@ -146,7 +150,12 @@ impl Hook for Skb<'_> {
     fn frame(&self) -> Frame<'_> {
         // SAFETY: the context's linear bytes are readable until a helper moves them, and callers
         // parse before they call one.
-        unsafe { Frame::new(self.ctx.data() as *const u8, self.ctx.data_end() as *const u8) }
+        unsafe {
+            Frame::new(
+                self.ctx.data() as *const u8,
+                self.ctx.data_end() as *const u8,
+            )
+        }
     }
 
     #[inline(always)]

@@ -12,7 +12,10 @@
 //! | `tc_pod_from` | TC, out of a pod | balances what a pod dials; observes |
 //! | `tc_pod_to` | TC, into a pod | translates replies back; observes |
 //! | `cg_*` | cgroup v2 | translates a socket once, instead of its packets |
-#![expect(missing_docs, reason = "the attribute macros emit undocumented functions; the table above documents them")]
+#![expect(
+    missing_docs,
+    reason = "the attribute macros emit undocumented functions; the table above documents them"
+)]
 #![no_std]
 #![no_main]
 
@@ -47,25 +50,39 @@ pub fn xdp_uplink(ctx: XdpContext) -> u32 {
 #[classifier]
 pub fn tc_uplink_in(ctx: TcContext) -> i32 {
     let skb = Skb::new(&ctx);
-    tc_code(balance::then_observe(&skb, Place::Uplink, ObservationPoint::TO_HOST))
+    tc_code(balance::then_observe(
+        &skb,
+        Place::Uplink,
+        ObservationPoint::TO_HOST,
+    ))
 }
 
 #[classifier]
 pub fn tc_uplink_out(ctx: TcContext) -> i32 {
     let skb = Skb::new(&ctx);
-    tc_code(balance::reply_and_observe(&skb, ObservationPoint::TO_NETWORK))
+    tc_code(balance::reply_and_observe(
+        &skb,
+        ObservationPoint::TO_NETWORK,
+    ))
 }
 
 #[classifier]
 pub fn tc_pod_from(ctx: TcContext) -> i32 {
     let skb = Skb::new(&ctx);
-    tc_code(balance::then_observe(&skb, Place::Pod, ObservationPoint::FROM_ENDPOINT))
+    tc_code(balance::then_observe(
+        &skb,
+        Place::Pod,
+        ObservationPoint::FROM_ENDPOINT,
+    ))
 }
 
 #[classifier]
 pub fn tc_pod_to(ctx: TcContext) -> i32 {
     let skb = Skb::new(&ctx);
-    tc_code(balance::reply_and_observe(&skb, ObservationPoint::TO_ENDPOINT))
+    tc_code(balance::reply_and_observe(
+        &skb,
+        ObservationPoint::TO_ENDPOINT,
+    ))
 }
 
 fn tc_code(verdict: Verdict) -> i32 {

@@ -51,7 +51,9 @@ fn observe<A: Ip>(
     {
         flow.packets += 1;
         flow.bytes += u64::from(packet.len_bytes);
-        let interval = config.flow_report_seconds.wrapping_mul(config.jiffies_per_second);
+        let interval = config
+            .flow_report_seconds
+            .wrapping_mul(config.jiffies_per_second);
         let due = jiffies().wrapping_sub(flow.reported_at) >= interval;
         if flow.quiet == 0 && (due || packet.tcp_flags & !flow.tcp_flags != 0) {
             flow.tcp_flags |= packet.tcp_flags;
@@ -79,8 +81,7 @@ fn observe<A: Ip>(
 /// IPv6's counterpart of ARP (RFC 4861): types 133 to 137.
 #[inline(always)]
 fn is_neighbour_discovery<A: Ip>(packet: &Packet<A>) -> bool {
-    packet.tuple.protocol == Protocol::ICMPV6
-        && matches!(packet.tuple.source_port.get(), 133..=137)
+    packet.tuple.protocol == Protocol::ICMPV6 && matches!(packet.tuple.source_port.get(), 133..=137)
 }
 
 /// True if the node will send the packet on instead of taking it; the pod's hook then reports it.
@@ -100,7 +101,9 @@ fn reply_state<A: Ip>(packet: &Packet<A>, point: ObservationPoint) -> ReplyState
                 ReplyState::REPLY
             };
         }
-        Protocol::ICMP | Protocol::ICMPV6 => return icmp_reply_state(packet.tuple.source_port.get()),
+        Protocol::ICMP | Protocol::ICMPV6 => {
+            return icmp_reply_state(packet.tuple.source_port.get());
+        }
         _ => {}
     }
     let opposite = match point {

@@ -12,8 +12,8 @@ use aya_ebpf::helpers::generated::{
 use aya_ebpf::programs::SockAddrContext;
 use ebpf_abi::event::{EventKind, ObservationPoint, ReplyState};
 use ebpf_abi::{
-    Addr4, Addr6, BackendId, Be16, Counter, DropReason, FrontendKey, Protocol, ServiceId, SocketKey,
-    SocketValue,
+    Addr4, Addr6, BackendId, Be16, Counter, DropReason, FrontendKey, Protocol, ServiceId,
+    SocketKey, SocketValue,
 };
 
 use crate::access::{config, count, entry};
@@ -71,7 +71,13 @@ enum Answer<A> {
 #[inline(always)]
 pub fn dial4(ctx: &SockAddrContext) -> i32 {
     let call = Call(ctx.sock_addr);
-    match translate(&call, Peer { address: call.address4(), port: call.port() }) {
+    match translate(
+        &call,
+        Peer {
+            address: call.address4(),
+            port: call.port(),
+        },
+    ) {
         Answer::Unchanged => ALLOW,
         Answer::Use(peer) => {
             call.set_address4(peer.address);
@@ -89,7 +95,13 @@ pub fn dial6(ctx: &SockAddrContext) -> i32 {
     let address = call.address6();
     let port = call.port();
     if let Some(mapped) = mapped_ipv4(address) {
-        return match translate(&call, Peer { address: mapped, port }) {
+        return match translate(
+            &call,
+            Peer {
+                address: mapped,
+                port,
+            },
+        ) {
             Answer::Unchanged => ALLOW,
             Answer::Use(peer) => {
                 call.set_mapped_address4(peer.address);
@@ -114,7 +126,13 @@ pub fn dial6(ctx: &SockAddrContext) -> i32 {
 #[inline(always)]
 pub fn answer4(ctx: &SockAddrContext) -> i32 {
     let call = Call(ctx.sock_addr);
-    if let Some(dialled) = dialled(&call, Peer { address: call.address4(), port: call.port() }) {
+    if let Some(dialled) = dialled(
+        &call,
+        Peer {
+            address: call.address4(),
+            port: call.port(),
+        },
+    ) {
         call.set_address4(dialled.address);
         call.set_port(dialled.port);
     }
@@ -128,7 +146,13 @@ pub fn answer6(ctx: &SockAddrContext) -> i32 {
     let address = call.address6();
     let port = call.port();
     if let Some(mapped) = mapped_ipv4(address) {
-        if let Some(dialled) = dialled(&call, Peer { address: mapped, port }) {
+        if let Some(dialled) = dialled(
+            &call,
+            Peer {
+                address: mapped,
+                port,
+            },
+        ) {
             call.set_mapped_address4(dialled.address);
             call.set_port(dialled.port);
         }
@@ -169,13 +193,27 @@ fn translate<A: SocketIp>(call: &Call, dialled: Peer<A>) -> Answer<A> {
     let random = unsafe { bpf_get_prandom_u32() };
     let Some((backend_id, backend)) = select::backend::<A>(service, random) else {
         count(DropReason::NoBackend.counter());
-        let dial =
-            Dial { dialled, backend: dialled, service, backend_id: BackendId(0), protocol };
+        let dial = Dial {
+            dialled,
+            backend: dialled,
+            service,
+            backend_id: BackendId(0),
+            protocol,
+        };
         report(call, &dial, EventKind::DROP);
         return Answer::Refuse;
     };
-    let backend = Peer { address: backend.address, port: backend.port };
-    let dial = Dial { dialled, backend, service, backend_id, protocol };
+    let backend = Peer {
+        address: backend.address,
+        port: backend.port,
+    };
+    let dial = Dial {
+        dialled,
+        backend,
+        service,
+        backend_id,
+        protocol,
+    };
     remember(call, &dial);
     count(Counter::SocketsTranslated);
     report(call, &dial, EventKind::SOCKET);
@@ -200,7 +238,10 @@ fn remember<A: SocketIp>(call: &Call, dial: &Dial<A>) {
 fn dialled<A: SocketIp>(call: &Call, peer: Peer<A>) -> Option<Peer<A>> {
     let key = SocketKey::new(call.cookie(), peer.address, peer.port);
     let frontend = entry(A::sockets(), &key)?;
-    Some(Peer { address: frontend.address, port: frontend.port })
+    Some(Peer {
+        address: frontend.address,
+        port: frontend.port,
+    })
 }
 
 /// Reports a translation, or the refusal to dial a service without backends.

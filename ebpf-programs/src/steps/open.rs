@@ -47,7 +47,12 @@ pub fn connection<A: Ip>(
     let hash = hash::tuple(&packet.tuple);
     let (id, backend) =
         select::backend::<A>(frontend.service, hash).ok_or(DropReason::NoBackend)?;
-    let connection = Connection { packet, service: frontend.service, backend: id, config };
+    let connection = Connection {
+        packet,
+        service: frontend.service,
+        backend: id,
+        config,
+    };
     let pending = A::pending().ok_or(DropReason::ConntrackInsertFailed)?;
     if place == Place::Pod || backend.flags & BackendValue::<A>::LOCAL != 0 {
         reserve_client_ports(&connection, pending, &backend)?;
@@ -77,10 +82,8 @@ impl<A: Ip> Connection<'_, A> {
     #[inline(always)]
     fn fill(&self, entry: &mut ConntrackValue<A>, from: &Tuple<A>, kind: ConntrackKind) {
         let to = &entry.rewrite;
-        entry.address_delta = checksum::address_delta(
-            [from.source, from.destination],
-            [to.source, to.destination],
-        );
+        entry.address_delta =
+            checksum::address_delta([from.source, from.destination], [to.source, to.destination]);
         entry.port_delta = checksum::port_delta(
             [from.source_port, from.destination_port],
             [to.source_port, to.destination_port],
@@ -183,12 +186,17 @@ pub fn reserve<A: Ip>(
     pending.reply.rewrite = connection.packet.tuple.reversed();
     let (key, value) = (&pending.reply_key, &mut pending.reply);
     connection.fill(value, key, kind);
-    if A::conntrack().insert(key, &*value, BPF_NOEXIST.into()).is_ok() {
+    if A::conntrack()
+        .insert(key, &*value, BPF_NOEXIST.into())
+        .is_ok()
+    {
         return true;
     }
-    let Some(existing) = entry(A::conntrack(), key) else { return false };
+    let Some(existing) = entry(A::conntrack(), key) else {
+        return false;
+    };
     let ours = existing.rewrite == value.rewrite;
-    let free = existing.is_closing()
-        || conntrack::is_idle(existing, key.protocol, connection.config);
+    let free =
+        existing.is_closing() || conntrack::is_idle(existing, key.protocol, connection.config);
     (ours || free) && A::conntrack().insert(key, &*value, BPF_ANY.into()).is_ok()
 }

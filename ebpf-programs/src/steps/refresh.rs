@@ -35,7 +35,9 @@ pub fn entry<A: Ip>(
         keep_replies(packet, entry, config);
     }
     conntrack::touch(entry, config);
-    let interval = config.flow_report_seconds.wrapping_mul(config.jiffies_per_second);
+    let interval = config
+        .flow_report_seconds
+        .wrapping_mul(config.jiffies_per_second);
     if jiffies().wrapping_sub(entry.reported_at) >= interval {
         emit::connection(hook, packet, entry);
     }
@@ -53,11 +55,7 @@ fn backend_is_there<A: Ip>(entry: &ConntrackValue<A>) -> bool {
 /// Keeps the entry of the replies from being evicted while only requests flow, and writes it again
 /// if it was.
 #[inline(always)]
-fn keep_replies<A: Ip>(
-    packet: &Packet<A>,
-    entry: &ConntrackValue<A>,
-    config: &DatapathConfig,
-) {
+fn keep_replies<A: Ip>(packet: &Packet<A>, entry: &ConntrackValue<A>, config: &DatapathConfig) {
     if map_entry(A::conntrack(), &entry.rewrite.reversed()).is_some() {
         return;
     }
@@ -69,5 +67,14 @@ fn keep_replies<A: Ip>(
     };
     let (service, backend) = (entry.service, entry.backend);
     pending.request.rewrite = entry.rewrite;
-    open::reserve(&open::Connection { packet, service, backend, config }, pending, kind);
+    open::reserve(
+        &open::Connection {
+            packet,
+            service,
+            backend,
+            config,
+        },
+        pending,
+        kind,
+    );
 }

@@ -74,14 +74,20 @@ fn find<A: Ip>(hook: &impl Hook, tuple: &Tuple<A>) -> Result<Route, DropReason> 
             },
             ifindex: lookup.ifindex,
         }),
-        NO_NEIGHBOUR => Ok(Route { next_hop: UNRESOLVED, ifindex: lookup.ifindex }),
+        NO_NEIGHBOUR => Ok(Route {
+            next_hop: UNRESOLVED,
+            ifindex: lookup.ifindex,
+        }),
         _ => Err(DropReason::NoRoute),
     }
 }
 
 /// No neighbour known.
-pub const UNRESOLVED: NextHop =
-    NextHop { ifindex: 0, destination_mac: [0; 6], source_mac: [0; 6] };
+pub const UNRESOLVED: NextHop = NextHop {
+    ifindex: 0,
+    destination_mac: [0; 6],
+    source_mac: [0; 6],
+};
 
 /// Notes the next hop of an entry's packets. False if there is no route.
 ///

@@ -3,9 +3,7 @@
 use core::ffi::c_void;
 
 use aya_ebpf::bindings::{__sk_buff, BPF_F_MARK_MANGLED_0, BPF_F_PSEUDO_HDR};
-use aya_ebpf::helpers::generated::{
-    bpf_l3_csum_replace, bpf_l4_csum_replace, bpf_skb_store_bytes,
-};
+use aya_ebpf::helpers::generated::{bpf_l3_csum_replace, bpf_l4_csum_replace, bpf_skb_store_bytes};
 use ebpf_abi::packet::{ETHERNET_LEN, EthernetHeader, Packet, TcpHeader, UdpHeader};
 use ebpf_abi::{Be16, ConntrackValue, DropReason, NextHop, Protocol, checksum};
 
@@ -99,7 +97,10 @@ pub fn skb<A: Ip>(
     let (checksum_offset, flags) = match packet.tuple.protocol {
         Protocol::TCP => (transport + TCP_CHECKSUM_OFFSET, 0),
         // Zero means that the sender computed none; it stays so.
-        _ => (transport + UDP_CHECKSUM_OFFSET, u64::from(BPF_F_MARK_MANGLED_0)),
+        _ => (
+            transport + UDP_CHECKSUM_OFFSET,
+            u64::from(BPF_F_MARK_MANGLED_0),
+        ),
     };
     let addresses = [entry.rewrite.source, entry.rewrite.destination];
     let ports = [entry.rewrite.source_port, entry.rewrite.destination_port];
@@ -121,7 +122,11 @@ pub fn skb<A: Ip>(
             || store(skb, (ETHERNET_LEN + A::ADDRESSES_OFFSET) as u32, &addresses)
             || store(skb, transport, &ports)
     };
-    if failed { Err(DropReason::WriteFailed) } else { Ok(()) }
+    if failed {
+        Err(DropReason::WriteFailed)
+    } else {
+        Ok(())
+    }
 }
 
 /// Takes one hop off a buffer's TTL.
@@ -132,9 +137,17 @@ pub fn skb_ttl<A: Ip>(skb: *mut __sk_buff, packet: &Packet<A>) -> Result<(), Dro
         A::CHECKSUM_OFFSET.is_some_and(|offset| {
             let offset = (ETHERNET_LEN + offset) as u32;
             bpf_l3_csum_replace(skb, offset, 0, checksum::delta(ONE_HOP, 0).into(), 0) != 0
-        }) || store(skb, (ETHERNET_LEN + A::TTL_OFFSET) as u32, &(packet.ttl - 1))
+        }) || store(
+            skb,
+            (ETHERNET_LEN + A::TTL_OFFSET) as u32,
+            &(packet.ttl - 1),
+        )
     };
-    if failed { Err(DropReason::WriteFailed) } else { Ok(()) }
+    if failed {
+        Err(DropReason::WriteFailed)
+    } else {
+        Ok(())
+    }
 }
 
 /// Stores a value at an offset of a buffer. True if the kernel refused.
@@ -145,5 +158,13 @@ pub fn skb_ttl<A: Ip>(skb: *mut __sk_buff, packet: &Packet<A>) -> Result<(), Dro
 unsafe fn store<T>(skb: *mut __sk_buff, offset: u32, value: &T) -> bool {
     let from = (&raw const *value).cast::<c_void>();
     // SAFETY: `from` points to `size_of::<T>()` readable bytes; the caller vouches for `skb`.
-    unsafe { bpf_skb_store_bytes(skb, offset, from.cast_mut().cast(), size_of::<T>() as u32, 0) != 0 }
+    unsafe {
+        bpf_skb_store_bytes(
+            skb,
+            offset,
+            from.cast_mut().cast(),
+            size_of::<T>() as u32,
+            0,
+        ) != 0
+    }
 }

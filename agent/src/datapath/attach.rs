@@ -1,0 +1,428 @@
+//! Programs to interfaces and to the cgroup.
+//!
+//! A link that an earlier agent pinned gets the new program in place of the old one; only where
+//! there is none a program is attached anew. All links are pinned, so they outlive this process.
+//! Where TC has no links (before 6.6) a filter with a fixed priority and handle takes their place,
+//! replaced as atomically.
+
+use std::collections::BTreeMap;
+use std::fs::{self, File};
+use std::io;
+use std::os::fd::AsFd;
+use std::path::Path;
+
+use aya::Ebpf;
+use aya::programs::links::{FdLink, PinnedLink};
+use aya::programs::tc::{
+    NlOptions, SchedClassifierLink, TcAttachOptions, TcHandle, qdisc_add_clsact,
+};
+use aya::programs::{
+    CgroupAttachMode, CgroupSockAddr, LinkOrder, Program, ProgramError, SchedClassifier,
+    TcAttachType, Xdp, XdpMode,
+};
+
+use super::interfaces::{Interface, Role};
+use super::link;
+use super::pins::Pins;
+use crate::config;
+
+const XDP_PROGRAM: &str = "xdp_uplink";
+
+/// Programs of the cgroup hooks.
+pub const CGROUP_PROGRAMS: [&str; 8] = [
+    "cg_connect4",
+    "cg_connect6",
+    "cg_sendmsg4",
+    "cg_sendmsg6",
+    "cg_recvmsg4",
+    "cg_recvmsg6",
+    "cg_getpeer4",
+    "cg_getpeer6",
+];
+
+/// Priority of our TC filters where there are no links: before the filters of others that took the
+/// kernel's default (49152 and down).
+pub const TC_PRIORITY: u16 = 50;
+/// Handle of our TC filters.
+pub const TC_HANDLE: TcHandle = TcHandle::new(0, 0x77);
+
+/// A program could not be attached.
+#[derive(Debug, thiserror::Error)]
+pub enum AttachError {
+    /// The kernel refused.
+    #[error("cannot attach {program} to {to}")]
+    Refused {
+        /// The program.
+        program: &'static str,
+        /// Interface or cgroup.
+        to: String,
+        /// Why.
+        source: Box<ProgramError>,
+    },
+    /// A file operation on a pin or the cgroup failed.
+    #[error("cannot attach {program} to {to}")]
+    Io {
+        /// The program.
+        program: &'static str,
+        /// Interface or cgroup.
+        to: String,
+        /// Why.
+        source: io::Error,
+    },
+}
+
+/// How XDP runs on an uplink.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, serde::Serialize)]
+#[serde(rename_all = "lowercase")]
+pub enum AttachedXdp {
+    /// In the driver.
+    Native,
+    /// In the network stack.
+    Generic,
+    /// Not at all; TC does its work.
+    Off,
+}
+
+impl AttachedXdp {
+    fn pin_name(self) -> &'static str {
+        match self {
+            Self::Native => "xdp_native",
+            Self::Generic => "xdp_generic",
+            Self::Off => "xdp_off",
+        }
+    }
+}
+
+/// How TC programs are attached.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, serde::Serialize)]
+#[serde(rename_all = "lowercase")]
+pub enum AttachedTc {
+    /// By a link.
+    Tcx,
+    /// By a filter on a `clsact` qdisc.
+    Clsact,
+}
+
+/// What is attached to an interface.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Attached {
+    /// The interface.
+    pub interface: Interface,
+    /// XDP, for uplinks.
+    pub xdp: Option<AttachedXdp>,
+    /// TC.
+    pub tc: AttachedTc,
+}
+
+/// Attaches the loaded programs and remembers where.
+pub struct Attacher {
+    programs: Ebpf,
+    pins: Pins,
+    xdp_mode: config::XdpMode,
+    tc: AttachedTc,
+    attached: BTreeMap<u32, Attached>,
+    cgroup: Option<String>,
+}
+
+impl Attacher {
+    /// Nothing is attached yet.
+    pub fn new(programs: Ebpf, pins: Pins, xdp_mode: config::XdpMode, tcx: bool) -> Self {
+        let tc = if tcx {
+            AttachedTc::Tcx
+        } else {
+            AttachedTc::Clsact
+        };
+        Self {
+            programs,
+            pins,
+            xdp_mode,
+            tc,
+            attached: BTreeMap::new(),
+            cgroup: None,
+        }
+    }
+
+    /// What is attached to interfaces, in the order of their numbers.
+    pub fn attached(&self) -> impl Iterator<Item = &Attached> {
+        self.attached.values()
+    }
+
+    /// The cgroup whose sockets are translated.
+    pub fn cgroup(&self) -> Option<&str> {
+        self.cgroup.as_deref()
+    }
+
+    /// Attaches everything that an interface needs. On an error what could be attached stays.
+    pub fn interface(&mut self, interface: &Interface) -> Result<(), AttachError> {
+        let (from, to) = match interface.role {
+            Role::Uplink => ("tc_uplink_in", "tc_uplink_out"),
+            Role::Pod => ("tc_pod_from", "tc_pod_to"),
+        };
+        self.tc(from, interface, TcAttachType::Ingress)?;
+        self.tc(to, interface, TcAttachType::Egress)?;
+        let xdp = match interface.role {
+            Role::Uplink => Some(self.xdp(interface)?),
+            Role::Pod => None,
+        };
+        let attached = Attached {
+            interface: interface.clone(),
+            xdp,
+            tc: self.tc,
+        };
+        tracing::info!(interface = interface.name, role = ?interface.role, xdp = ?attached.xdp,
+            tc = ?attached.tc, "attached");
+        self.attached.insert(interface.ifindex, attached);
+        Ok(())
+    }
+
+    /// Notes a new name, MTU or address.
+    pub fn rename(&mut self, interface: &Interface) {
+        if let Some(attached) = self.attached.get_mut(&interface.ifindex) {
+            attached.interface = interface.clone();
+        }
+    }
+
+    /// Detaches from an interface that is gone or no longer ours.
+    pub fn detach(&mut self, interface: &Interface) {
+        self.attached.remove(&interface.ifindex);
+        self.remove_xdp(interface.ifindex);
+        for program in ["tc_uplink_in", "tc_uplink_out", "tc_pod_from", "tc_pod_to"] {
+            let _ = fs::remove_file(self.pins.interface_link(program, interface.ifindex));
+        }
+        if self.tc == AttachedTc::Clsact {
+            super::remove::tc_filters(&interface.name);
+        }
+    }
+
+    /// Detaches from interfaces that an earlier agent attached to and that are none of ours now.
+    pub fn detach_leftovers(&mut self) -> io::Result<()> {
+        for (program, ifindex) in self.pins.linked_interfaces()? {
+            let role_changed = self.attached.get(&ifindex).is_none_or(|attached| {
+                (attached.interface.role == Role::Pod) != program.starts_with("tc_pod")
+            });
+            let xdp_off = program.starts_with("xdp_") && self.xdp_mode == config::XdpMode::Off;
+            if role_changed || xdp_off {
+                fs::remove_file(self.pins.interface_link(&program, ifindex))?;
+            }
+        }
+        Ok(())
+    }
+
+    /// Attaches the socket programs to a cgroup and everything below it.
+    pub fn sockets(&mut self, cgroup: &Path) -> Result<(), AttachError> {
+        let to = cgroup.display().to_string();
+        for program in CGROUP_PROGRAMS {
+            let pin = self.pins.cgroup_link(program);
+            if self.adopt(program, &to, &pin)? {
+                continue;
+            }
+            let io = |source| AttachError::Io {
+                program,
+                to: to.clone(),
+                source,
+            };
+            let cgroup = File::open(cgroup).map_err(io)?;
+            let attach = |loaded: &mut CgroupSockAddr| -> Result<FdLink, ProgramError> {
+                let id = loaded.attach(cgroup, CgroupAttachMode::AllowMultiple)?;
+                Ok(loaded
+                    .take_link(id)?
+                    .try_into()
+                    .expect("kernels from 5.7 on give links"))
+            };
+            let link = program_mut(&mut self.programs, program)
+                .and_then(attach)
+                .map_err(|source| refused(program, &to, source))?;
+            pin_link(link, &pin).map_err(io)?;
+        }
+        self.cgroup = Some(to);
+        Ok(())
+    }
+
+    /// The mode is part of the pin's name: the kernel does not tell it of a link.
+    fn xdp(&mut self, interface: &Interface) -> Result<AttachedXdp, AttachError> {
+        let modes: &[AttachedXdp] = match self.xdp_mode {
+            config::XdpMode::Off => return Ok(AttachedXdp::Off),
+            config::XdpMode::Native => &[AttachedXdp::Native],
+            config::XdpMode::Generic => &[AttachedXdp::Generic],
+            config::XdpMode::Auto => &[AttachedXdp::Native, AttachedXdp::Generic],
+        };
+        for mode in modes {
+            let pin = self.pins.interface_link(mode.pin_name(), interface.ifindex);
+            if self.adopt(XDP_PROGRAM, &interface.name, &pin)? {
+                return Ok(*mode);
+            }
+        }
+        self.remove_xdp(interface.ifindex);
+        let mut refusal = None;
+        for mode in modes {
+            match self.xdp_in_mode(interface, *mode) {
+                Ok(()) => return Ok(*mode),
+                Err(error) => {
+                    let reason = crate::error_chain(&error);
+                    tracing::info!(
+                        interface = interface.name,
+                        ?mode,
+                        reason,
+                        "XDP mode refused"
+                    );
+                    refusal = Some(error);
+                }
+            }
+        }
+        Err(refusal.expect("at least one mode was tried"))
+    }
+
+    fn xdp_in_mode(&mut self, interface: &Interface, mode: AttachedXdp) -> Result<(), AttachError> {
+        let flags = if mode == AttachedXdp::Native {
+            XdpMode::Driver
+        } else {
+            XdpMode::Skb
+        };
+        let attach = |program: &mut Xdp| -> Result<FdLink, ProgramError> {
+            let id = program.attach_to_if_index(interface.ifindex, flags)?;
+            Ok(program
+                .take_link(id)?
+                .try_into()
+                .expect("kernels from 5.9 on give links"))
+        };
+        let link = program_mut(&mut self.programs, XDP_PROGRAM)
+            .and_then(attach)
+            .map_err(|source| refused(XDP_PROGRAM, &interface.name, source))?;
+        let pin = self.pins.interface_link(mode.pin_name(), interface.ifindex);
+        pin_link(link, &pin).map_err(|source| AttachError::Io {
+            program: XDP_PROGRAM,
+            to: interface.name.clone(),
+            source,
+        })
+    }
+
+    /// Removes XDP in whatever mode an earlier agent attached it.
+    fn remove_xdp(&self, ifindex: u32) {
+        for mode in [AttachedXdp::Native, AttachedXdp::Generic] {
+            let _ = fs::remove_file(self.pins.interface_link(mode.pin_name(), ifindex));
+        }
+    }
+
+    fn tc(
+        &mut self,
+        program: &'static str,
+        interface: &Interface,
+        hook: TcAttachType,
+    ) -> Result<(), AttachError> {
+        match self.tc {
+            AttachedTc::Tcx => self.tcx(program, interface, hook),
+            AttachedTc::Clsact => self
+                .clsact(program, interface, hook)
+                .map_err(|source| refused(program, &interface.name, source)),
+        }
+    }
+
+    fn tcx(
+        &mut self,
+        program: &'static str,
+        interface: &Interface,
+        hook: TcAttachType,
+    ) -> Result<(), AttachError> {
+        let pin = self.pins.interface_link(program, interface.ifindex);
+        if self.adopt(program, &interface.name, &pin)? {
+            return Ok(());
+        }
+        let attach = |loaded: &mut SchedClassifier| -> Result<FdLink, ProgramError> {
+            let order = TcAttachOptions::TcxOrder(LinkOrder::default());
+            let id = loaded.attach_with_options(&interface.name, hook, order)?;
+            Ok(loaded
+                .take_link(id)?
+                .try_into()
+                .expect("TCX is attached by links"))
+        };
+        let link = program_mut(&mut self.programs, program)
+            .and_then(attach)
+            .map_err(|source| refused(program, &interface.name, source))?;
+        pin_link(link, &pin).map_err(|source| AttachError::Io {
+            program,
+            to: interface.name.clone(),
+            source,
+        })
+    }
+
+    fn clsact(
+        &mut self,
+        program: &'static str,
+        interface: &Interface,
+        hook: TcAttachType,
+    ) -> Result<(), ProgramError> {
+        // Fails if the qdisc is there; if it fails for another reason, attaching does too.
+        let _ = qdisc_add_clsact(&interface.name);
+        let loaded: &mut SchedClassifier = program_mut(&mut self.programs, program)?;
+        let ours =
+            SchedClassifierLink::attached(&interface.name, hook, TC_PRIORITY, TC_HANDLE, None)?;
+        let id = match loaded.attach_to_link(ours) {
+            Ok(id) => id,
+            Err(_) => loaded.attach_with_options(
+                &interface.name,
+                hook,
+                TcAttachOptions::Netlink(NlOptions {
+                    priority: TC_PRIORITY,
+                    handle: TC_HANDLE,
+                    classid: None,
+                }),
+            )?,
+        };
+        // Dropping it would detach the filter, which is to outlive this process.
+        std::mem::forget(loaded.take_link(id)?);
+        Ok(())
+    }
+
+    /// Puts the new program behind a pinned link. False if there is none that leads anywhere.
+    fn adopt(&mut self, program: &'static str, to: &str, pin: &Path) -> Result<bool, AttachError> {
+        let io = |source| AttachError::Io {
+            program,
+            to: to.to_owned(),
+            source,
+        };
+        let link = match link::open(pin) {
+            Ok(link) => link,
+            Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(false),
+            Err(error) => return Err(io(error)),
+        };
+        let fd = self
+            .programs
+            .program(program)
+            .expect("the object holds all programs named here")
+            .fd()
+            .map_err(|source| refused(program, to, source))?;
+        match link::replace_program(link.as_fd(), fd.as_fd()) {
+            Ok(()) => Ok(true),
+            Err(error) if error.raw_os_error() == Some(libc::ENOLINK) => {
+                fs::remove_file(pin).map_err(io)?;
+                Ok(false)
+            }
+            Err(error) => Err(io(error)),
+        }
+    }
+}
+
+fn refused(program: &'static str, to: &str, source: ProgramError) -> AttachError {
+    AttachError::Refused {
+        program,
+        to: to.to_owned(),
+        source: Box::new(source),
+    }
+}
+
+fn program_mut<'a, P>(programs: &'a mut Ebpf, name: &str) -> Result<&'a mut P, ProgramError>
+where
+    &'a mut P: TryFrom<&'a mut Program, Error = ProgramError>,
+{
+    programs
+        .program_mut(name)
+        .expect("the object holds all programs named here")
+        .try_into()
+}
+
+fn pin_link(link: FdLink, pin: &Path) -> io::Result<()> {
+    let pinned: PinnedLink = link.pin(pin).map_err(io::Error::other)?;
+    // The pin keeps the link; our descriptor may go.
+    drop(pinned);
+    Ok(())
+}

@@ -1,0 +1,107 @@
+//! The settings that the programs read, and the generation that makes them look again.
+
+use std::sync::{Arc, Mutex, PoisonError};
+
+use aya::maps::{Array, MapData, MapError};
+use ebpf_abi::{Addr4, Addr6, DatapathConfig};
+
+use super::interfaces::UplinkAddresses;
+use crate::config::Config;
+
+/// Writes the element of `CONFIG`. Clones write the same one.
+#[derive(Clone)]
+pub struct Settings {
+    shared: Arc<Mutex<Shared>>,
+}
+
+struct Shared {
+    map: Array<MapData, DatapathConfig>,
+    current: DatapathConfig,
+}
+
+impl Settings {
+    /// Takes over the map. A generation that an earlier agent wrote is continued, so that no entry
+    /// of the connection table looks current by accident.
+    pub fn new(map: Array<MapData, DatapathConfig>, config: &Config) -> Result<Self, MapError> {
+        let earlier = map.get(&0, 0)?;
+        let current = DatapathConfig {
+            generation: earlier.generation,
+            node4: earlier.node4,
+            node6: earlier.node6,
+            ..from_config(config)
+        };
+        Ok(Self {
+            shared: Arc::new(Mutex::new(Shared { map, current })),
+        })
+    }
+
+    /// Makes the settings valid: from the first call on the programs balance.
+    pub fn set_addresses(&self, addresses: UplinkAddresses) -> Result<(), MapError> {
+        self.change(|current| {
+            current.node4 = addresses.v4.map(Addr4::from).unwrap_or_default();
+            current.node6 = addresses.v6.map(Addr6::from).unwrap_or_default();
+        })
+    }
+
+    /// Has every known connection checked at its next packet.
+    pub fn raise_generation(&self) -> Result<(), MapError> {
+        self.change(|_| {})
+    }
+
+    /// The generation in force.
+    pub fn generation(&self) -> u32 {
+        self.shared
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+            .current
+            .generation
+    }
+
+    fn change(&self, change: impl FnOnce(&mut DatapathConfig)) -> Result<(), MapError> {
+        let mut shared = self.shared.lock().unwrap_or_else(PoisonError::into_inner);
+        change(&mut shared.current);
+        // Zero stands for "not configured".
+        shared.current.generation = shared.current.generation.wrapping_add(1).max(1);
+        let current = shared.current;
+        shared.map.set(0, current, 0)
+    }
+}
+
+fn from_config(config: &Config) -> DatapathConfig {
+    let balancer = &config.load_balancer;
+    DatapathConfig {
+        jiffies_per_second: jiffies_per_second(),
+        snat_port_first: balancer.snat_ports.first,
+        snat_port_last: balancer.snat_ports.last,
+        tcp_idle_seconds: balancer.tcp_idle_timeout.get() as u32,
+        udp_idle_seconds: balancer.udp_idle_timeout.get() as u32,
+        flow_report_seconds: config.flows.report_interval.get() as u32,
+        flags: if config.flows.enabled {
+            DatapathConfig::CAPTURE_FLOWS
+        } else {
+            0
+        },
+        ..DatapathConfig::default()
+    }
+}
+
+/// `CONFIG_HZ`, which the coarse clock shows as its resolution.
+fn jiffies_per_second() -> u32 {
+    const FALLBACK: u32 = 250;
+    let resolution = nix::time::clock_getres(nix::time::ClockId::CLOCK_MONOTONIC_COARSE);
+    resolution.ok().map_or(FALLBACK, |tick| {
+        let nanoseconds = tick.tv_sec() * 1_000_000_000 + tick.tv_nsec();
+        u32::try_from((1_000_000_000 + nanoseconds / 2) / nanoseconds.max(1)).unwrap_or(FALLBACK)
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_tick_is_one_that_kernels_are_built_with() {
+        let hz = jiffies_per_second();
+        assert!([100, 250, 300, 1000].contains(&hz), "{hz}");
+    }
+}

@@ -1,0 +1,193 @@
+//! What the tables of `state` ask for on this node. Pure.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::net::IpAddr;
+
+use ebpf_abi::Family;
+
+use super::{BackendAddress, FrontendAddress, FrontendKind, ServiceKey, family_of};
+use crate::state::{
+    ClusterState, Endpoint, EndpointSlice, L4Protocol, Problem, Service, ServicePort, Severity,
+};
+
+/// The node the plan is for.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct ThisNode {
+    /// Its name, as Node objects have it.
+    pub name: String,
+    /// Addresses of its uplinks; those of its Node object are added.
+    pub addresses: BTreeSet<IpAddr>,
+    /// ClusterIPs may be dialled from outside.
+    pub external_cluster_ip: bool,
+}
+
+/// All services and what was wrong with some.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Desired {
+    /// Services by key.
+    pub services: BTreeMap<ServiceKey, DesiredService>,
+    /// Problems found on the way.
+    pub problems: Vec<Problem>,
+}
+
+/// One service.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct DesiredService {
+    /// What clients dial.
+    pub frontends: BTreeMap<FrontendAddress, FrontendKind>,
+    /// Where new connections go.
+    pub backends: BTreeMap<BackendAddress, BackendState>,
+}
+
+/// What is known of a backend.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum BackendState {
+    /// Takes new connections.
+    Ready,
+    /// Is going away; takes new connections only because no other is left.
+    Terminating,
+}
+
+/// Works out everything. Two Services that claim one frontend: the first by namespace and name has
+/// it, the other is told.
+pub fn desired(state: &ClusterState, node: &ThisNode) -> Desired {
+    let mut result = Desired::default();
+    let mut owners: BTreeMap<FrontendAddress, String> = BTreeMap::new();
+    let addresses = node_addresses(state, node);
+    for service in state.services() {
+        let slices: Vec<&EndpointSlice> = state.slices_of(&service.name).collect();
+        for (index, port) in service.ports.iter().enumerate() {
+            for (frontend, kind) in frontends(service, port, &addresses) {
+                if let Some(owner) = owners.get(&frontend) {
+                    result
+                        .problems
+                        .push(duplicate(service, index, &frontend, owner));
+                    continue;
+                }
+                owners.insert(frontend, service.name.to_string());
+                let key = ServiceKey {
+                    name: service.name.clone(),
+                    port: port.port,
+                    protocol: port.protocol,
+                    family: family_of(frontend.ip),
+                };
+                let entry = result
+                    .services
+                    .entry(key)
+                    .or_insert_with_key(|key| DesiredService {
+                        frontends: BTreeMap::new(),
+                        backends: backends(state, node, service, port, &slices, key.family),
+                    });
+                entry.frontends.insert(frontend, kind);
+            }
+        }
+    }
+    result
+}
+
+fn node_addresses(state: &ClusterState, node: &ThisNode) -> BTreeSet<IpAddr> {
+    let object = state
+        .node(&node.name)
+        .into_iter()
+        .flat_map(|object| &object.addresses);
+    node.addresses.iter().chain(object).copied().collect()
+}
+
+fn frontends<'a>(
+    service: &'a Service,
+    port: &'a ServicePort,
+    node_addresses: &'a BTreeSet<IpAddr>,
+) -> impl Iterator<Item = (FrontendAddress, FrontendKind)> + 'a {
+    let at = |ip: IpAddr, port: u16, protocol: L4Protocol| FrontendAddress { ip, port, protocol };
+    let service_addresses = [
+        (&service.cluster_ips, FrontendKind::ClusterIp),
+        (&service.external_ips, FrontendKind::ExternalIp),
+        (&service.load_balancer_ips, FrontendKind::LoadBalancer),
+    ];
+    let own = service_addresses.into_iter().flat_map(move |(ips, kind)| {
+        ips.iter()
+            .map(move |ip| (at(*ip, port.port, port.protocol), kind))
+    });
+    let on_node = port.node_port.into_iter().flat_map(move |node_port| {
+        node_addresses
+            .iter()
+            .map(move |ip| (at(*ip, node_port, port.protocol), FrontendKind::NodePort))
+    });
+    own.chain(on_node)
+}
+
+/// Endpoints that serve a port in a family: the ready ones or, if there are none, those that are
+/// terminating but still serve (KEP-1672).
+fn backends(
+    state: &ClusterState,
+    node: &ThisNode,
+    service: &Service,
+    port: &ServicePort,
+    slices: &[&EndpointSlice],
+    family: Family,
+) -> BTreeMap<BackendAddress, BackendState> {
+    let mut ready = BTreeMap::new();
+    let mut terminating = BTreeMap::new();
+    for slice in slices {
+        let matching = slice
+            .ports
+            .iter()
+            .find(|candidate| candidate.name == port.name && candidate.protocol == port.protocol);
+        let Some(matching) = matching else { continue };
+        for endpoint in slice
+            .endpoints
+            .iter()
+            .filter(|e| family_of(e.address) == family)
+        {
+            let address = BackendAddress {
+                ip: endpoint.address,
+                port: matching.port,
+                local: is_local(state, node, endpoint),
+            };
+            // Slices may repeat an endpoint while it moves between them; the first word counts.
+            let elsewhere = BackendAddress {
+                local: !address.local,
+                ..address
+            };
+            if endpoint.ready || service.publish_not_ready {
+                if !ready.contains_key(&elsewhere) {
+                    ready.insert(address, BackendState::Ready);
+                }
+            } else if endpoint.serving
+                && endpoint.terminating
+                && !terminating.contains_key(&elsewhere)
+            {
+                terminating.insert(address, BackendState::Terminating);
+            }
+        }
+    }
+    if ready.is_empty() { terminating } else { ready }
+}
+
+/// Runs on this node, as the slice says or, if it does not, as the pod with this address.
+fn is_local(state: &ClusterState, node: &ThisNode, endpoint: &Endpoint) -> bool {
+    let of_pod = || state.pod_by_ip(endpoint.address)?.node_name.as_deref();
+    endpoint
+        .node_name
+        .as_deref()
+        .or_else(of_pod)
+        .is_some_and(|name| name == node.name)
+}
+
+fn duplicate(service: &Service, port: usize, frontend: &FrontendAddress, owner: &str) -> Problem {
+    let FrontendAddress {
+        ip,
+        port: number,
+        protocol,
+    } = frontend;
+    Problem {
+        severity: Severity::Error,
+        origin: String::new(),
+        object: format!("Service {}", service.name),
+        field: format!("spec.ports[{port}]"),
+        message: format!(
+            "{ip} port {number}/{protocol} belongs to Service {owner} already, which keeps it; \
+             give one of them another address or port"
+        ),
+    }
+}
