@@ -6,6 +6,7 @@ use std::process::ExitCode;
 use clap::{Parser, Subcommand};
 use weir_agent::config::command::ConfigCommand;
 use weir_agent::config::{ConfigFlags, Loaded, Loader, ProcessEnvironment};
+use weir_agent::datapath::probe::command::ProbeCommand;
 use weir_agent::{app, lifecycle};
 
 /// Balances services, captures flows and needs no sidecar: the agent of one node
@@ -25,6 +26,7 @@ enum Command {
     /// at start.
     Run(ConfigFlags),
     Config(ConfigCommand),
+    Probe(ProbeCommand),
 
     /// Remove every trace of Weir from this node: links, pins, sockets, state
     Uninstall(ConfigFlags),
@@ -44,6 +46,7 @@ fn execute(command: Command) -> anyhow::Result<()> {
     match command {
         Command::Run(flags) => runtime()?.block_on(app::run(load(&flags)?))?,
         Command::Config(command) => print!("{}", command.run(&ProcessEnvironment)?),
+        Command::Probe(command) => print!("{}", command.run()?),
         Command::Uninstall(flags) => runtime()?.block_on(app::uninstall(load(&flags)?))?,
     }
     Ok(())
