@@ -19,6 +19,8 @@ pub mod link;
 pub mod load;
 pub mod maps;
 pub mod pins;
+#[cfg(test)]
+mod private_namespace;
 pub mod probe;
 pub mod remove;
 pub mod settings;

@@ -10,7 +10,6 @@ pub mod command;
 pub mod device;
 mod genetlink;
 mod host;
-mod jiffies;
 mod report;
 mod trial;
 
@@ -141,8 +140,6 @@ pub struct Probe {
     pub wireguard: Found,
     /// TUN devices.
     pub tun: Found,
-    /// Timer frequency (`CONFIG_HZ`), in which `jiffies` count; `None` if it could not be measured.
-    pub jiffies_per_second: Option<u32>,
     /// Ports the node gives its own clients.
     pub ephemeral_ports: Option<PortRange>,
     /// Settings of the kernel that decide what becomes of forwarded packets.
@@ -152,7 +149,7 @@ pub struct Probe {
 }
 
 impl Probe {
-    /// Tries everything. Takes up to half a second; blocks.
+    /// Tries everything. Blocks for some tens of milliseconds.
     pub fn run(options: &Options) -> Self {
         // First, since on old kernels a low limit makes every other attempt fail.
         let memlock = host::raise_memlock();
@@ -179,7 +176,6 @@ impl Probe {
                 |family| family.map_or(Found::No("no kernel module".into()), |_| Found::yes()),
             ),
             tun: host::tun(),
-            jiffies_per_second: jiffies::per_second(),
             ephemeral_ports: host::ephemeral_ports(),
             settings: host::settings(),
             devices: device::probe(&options.devices, options.attach),

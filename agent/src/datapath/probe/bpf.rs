@@ -5,8 +5,8 @@ use std::mem;
 use std::os::fd::{AsRawFd, BorrowedFd, FromRawFd, OwnedFd};
 
 use aya_obj::generated::{
-    BPF_CALL, BPF_EXIT, BPF_JMP, BPF_K, BPF_MOV, bpf_attach_type, bpf_attr, bpf_cmd, bpf_insn,
-    bpf_map_type, bpf_prog_type,
+    BPF_EXIT, BPF_JMP, BPF_K, BPF_MOV, bpf_attach_type, bpf_attr, bpf_cmd, bpf_insn, bpf_map_type,
+    bpf_prog_type,
 };
 
 /// Immediate of `r0 = …` with sign extension: `BPF_ALU64`.
@@ -78,31 +78,10 @@ pub fn create_link(
     new_fd(bpf_cmd::BPF_LINK_CREATE, &mut attr)
 }
 
-/// Runs a program once on `packet` and returns what it returned.
-pub fn run_program(program: BorrowedFd<'_>, packet: &[u8]) -> io::Result<u32> {
-    let mut attr = zeroed_attr();
-    // SAFETY: as in `create_map`.
-    let test = unsafe { &mut attr.test };
-    test.prog_fd = program.as_raw_fd().cast_unsigned();
-    test.data_in = packet.as_ptr().addr() as u64;
-    test.data_size_in = u32::try_from(packet.len()).expect("a short packet");
-    call(bpf_cmd::BPF_PROG_TEST_RUN, &mut attr)?;
-    // SAFETY: the kernel answers in the member that was filled in above.
-    Ok(unsafe { attr.test.retval })
-}
-
 /// The program that only returns `value`.
 pub fn returning(value: i32) -> [bpf_insn; 2] {
     [
         instruction(ALU64 | BPF_MOV | BPF_K, value),
-        instruction(BPF_JMP | BPF_EXIT, 0),
-    ]
-}
-
-/// The program that returns what a helper without arguments does.
-pub fn returning_helper(helper: i32) -> [bpf_insn; 2] {
-    [
-        instruction(BPF_JMP | BPF_CALL, helper),
         instruction(BPF_JMP | BPF_EXIT, 0),
     ]
 }

@@ -25,8 +25,6 @@ pub struct Report {
     pub kernel: String,
     /// Needed capabilities that this process lacks.
     pub missing_capabilities: Vec<&'static str>,
-    /// Timer frequency of the kernel.
-    pub jiffies_per_second: Option<u32>,
     /// What the kernel can do.
     pub features: Vec<Row>,
     /// Features without which Weir cannot run, and that this process does not have.
@@ -53,7 +51,6 @@ impl Report {
             able: obstacles.is_empty(),
             kernel: probe.kernel.clone(),
             missing_capabilities: probe.missing_capabilities.clone(),
-            jiffies_per_second: probe.jiffies_per_second,
             features: rows(probe),
             obstacles,
             devices: probe.devices.clone(),

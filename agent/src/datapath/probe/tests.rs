@@ -4,30 +4,7 @@
 use std::process::Command;
 
 use super::*;
-
-fn is_root() -> bool {
-    let root = nix::unistd::geteuid().is_root();
-    if !root {
-        println!("skipped: loading programs takes root");
-    }
-    root
-}
-
-fn ip(words: &str) {
-    let status = Command::new("ip").args(words.split(' ')).status().unwrap();
-    assert!(status.success(), "ip {words}: {status}");
-}
-
-/// Runs `test` on a thread in a new network namespace.
-fn in_private_namespace(test: impl FnOnce() + Send + 'static) {
-    let thread = std::thread::spawn(|| {
-        nix::sched::unshare(nix::sched::CloneFlags::CLONE_NEWNET).unwrap();
-        test();
-    });
-    if let Err(panic) = thread.join() {
-        std::panic::resume_unwind(panic);
-    }
-}
+use crate::datapath::private_namespace::{in_private_namespace, ip, is_root};
 
 #[test]
 fn every_supported_kernel_has_what_is_required() {
@@ -43,8 +20,6 @@ fn every_supported_kernel_has_what_is_required() {
     assert!(without_mounts.is_empty(), "{without_mounts:?}");
     assert!(probe.missing_capabilities.is_empty());
     assert!(probe.memlock.is_yes(), "{:?}", probe.memlock);
-    let frequency = probe.jiffies_per_second.expect("programs can be run");
-    assert!([100, 250, 300, 1000].contains(&frequency));
     assert!(
         probe.helpers.iter().all(|helper| helper.found.is_yes()),
         "{:?}",
@@ -54,9 +29,6 @@ fn every_supported_kernel_has_what_is_required() {
 
 #[test]
 fn nothing_stays_behind_on_loopback() {
-    if !is_root() {
-        return;
-    }
     in_private_namespace(|| {
         let _ = trial::on_loopback();
         let shown = Command::new("ip")
@@ -81,13 +53,9 @@ fn a_helper_that_a_type_of_program_lacks_is_told_apart() {
 
 #[test]
 fn devices_tell_their_driver_and_their_xdp() {
-    if !is_root() {
-        return;
-    }
     in_private_namespace(|| {
         ip("link add veth1 type veth peer name veth2");
         ip("link set veth1 mtu 1400");
-        ip("link set lo up");
         let names = ["veth1", "lo", "gone0"].map(str::to_owned);
         let [veth, lo, gone] = &device::probe(&names, true)[..] else {
             panic!("three answers")
@@ -111,9 +79,6 @@ fn a_device_with_a_program_is_not_touched() {
     use std::os::fd::AsFd;
 
     use aya_obj::generated::{XDP_FLAGS_DRV_MODE, bpf_attach_type, bpf_prog_type};
-    if !is_root() {
-        return;
-    }
     in_private_namespace(|| {
         ip("link add veth1 type veth peer name veth2");
         let instructions = bpf::returning(trial::XDP_PASS);
@@ -133,9 +98,6 @@ fn a_device_with_a_program_is_not_touched() {
 
 #[test]
 fn without_names_the_devices_with_a_default_route_are_looked_at() {
-    if !is_root() {
-        return;
-    }
     in_private_namespace(|| {
         assert!(device::probe(&[], false).is_empty());
         ip("link add veth1 type veth peer name veth2");

@@ -8,34 +8,20 @@ use std::time::Duration;
 use super::super::select::tests::selector;
 use super::super::{Interface, MacAddr, Role, UplinkAddresses};
 use super::*;
+use crate::datapath::private_namespace::{in_private_namespace, ip};
 
 /// Longest wait for an event.
 const DEADLINE: Duration = Duration::from_secs(10);
 
-/// Runs `test` on a thread in a new, empty network namespace, which ends with the thread.
-fn in_private_namespace<F: Future<Output = ()>>(test: impl FnOnce() -> F + Send + 'static) {
-    if !nix::unistd::geteuid().is_root() {
-        println!("skipped: a network namespace takes root");
-        return;
-    }
-    let thread = std::thread::spawn(move || {
-        nix::sched::unshare(nix::sched::CloneFlags::CLONE_NEWNET).unwrap();
-        ip("link set lo up");
+/// Runs `test` in a network namespace of its own, on a runtime of one thread.
+fn watching<F: Future<Output = ()>>(test: impl FnOnce() -> F + Send + 'static) {
+    in_private_namespace(|| {
         let runtime = tokio::runtime::Builder::new_current_thread()
             .enable_all()
             .build()
             .unwrap();
         runtime.block_on(test());
     });
-    if let Err(panic) = thread.join() {
-        std::panic::resume_unwind(panic);
-    }
-}
-
-/// Runs `ip` with these words in the namespace of the calling thread.
-fn ip(words: &str) {
-    let status = Command::new("ip").args(words.split(' ')).status().unwrap();
-    assert!(status.success(), "ip {words}: {status}");
 }
 
 struct Watched {
@@ -94,7 +80,7 @@ impl Watched {
 
 #[test]
 fn the_snapshot_comes_first_and_changes_follow() {
-    in_private_namespace(|| async {
+    watching(|| async {
         ip("link add veth1 type veth peer name other1");
         let mut watched = Watched::start(selector(&[], &["veth*"]));
         let snapshot = watched.snapshot().await;
@@ -143,7 +129,7 @@ fn the_snapshot_comes_first_and_changes_follow() {
 
 #[test]
 fn leaving_a_bridge_is_not_leaving_the_node() {
-    in_private_namespace(|| async {
+    watching(|| async {
         ip("link add veth1 type veth peer name other1");
         ip("link add br0 type bridge");
         ip("link set veth1 master br0");
@@ -165,7 +151,7 @@ fn leaving_a_bridge_is_not_leaving_the_node() {
 
 #[test]
 fn a_link_moved_to_another_namespace_is_removed() {
-    in_private_namespace(|| async {
+    watching(|| async {
         ip("link add veth1 type veth peer name other1");
         let mut watched = Watched::start(selector(&[], &["veth*"]));
         watched.snapshot().await;
@@ -192,7 +178,7 @@ fn a_link_moved_to_another_namespace_is_removed() {
 
 #[test]
 fn uplinks_and_their_addresses_follow_the_default_route() {
-    in_private_namespace(|| async {
+    watching(|| async {
         for (name, subnet) in [("up0", 0), ("up1", 1)] {
             ip(&format!("link add {name} type veth peer name peer-{name}"));
             ip(&format!("link set {name} up"));
@@ -235,7 +221,7 @@ fn uplinks_and_their_addresses_follow_the_default_route() {
 
 #[test]
 fn both_links_of_a_multipath_default_route_are_uplinks() {
-    in_private_namespace(|| async {
+    watching(|| async {
         for (name, subnet) in [("up0", 0), ("up1", 1)] {
             ip(&format!("link add {name} type veth peer name peer-{name}"));
             ip(&format!("link set {name} up"));
@@ -257,7 +243,7 @@ fn both_links_of_a_multipath_default_route_are_uplinks() {
 
 #[test]
 fn lost_notifications_are_made_up_for() {
-    in_private_namespace(|| async {
+    watching(|| async {
         ip("link add veth1 type veth peer name other1");
         // As little room as the kernel allows: a few notifications.
         let (small, events) =
@@ -280,7 +266,7 @@ fn lost_notifications_are_made_up_for() {
 
 #[test]
 fn cancelling_ends_the_watcher() {
-    in_private_namespace(|| async {
+    watching(|| async {
         let (watcher, _events) = InterfaceWatcher::start(selector(&[], &[])).unwrap();
         let token = CancellationToken::new();
         let running = tokio::spawn(watcher.run(token.clone()));
