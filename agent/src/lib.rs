@@ -3,6 +3,7 @@
 pub mod app;
 pub mod config;
 pub mod datapath;
+pub mod flows;
 pub mod lb;
 pub mod lifecycle;
 pub mod state;

@@ -1,0 +1,200 @@
+use super::*;
+use crate::flows::enrich::InterfaceNames;
+use crate::flows::record::Side;
+use crate::flows::record::tests::event;
+use crate::state::{Change, Object, ObjectName, Pod};
+use std::collections::BTreeMap;
+use std::num::NonZeroUsize;
+use std::sync::mpsc::{Receiver, RecvTimeoutError, Sender, channel};
+
+/// What a test makes the ring buffer do next.
+enum Step {
+    Record(Vec<u8>),
+    Lost(u64),
+    Fail,
+}
+
+struct Script {
+    steps: Receiver<Step>,
+    next: Option<Step>,
+    lost: u64,
+}
+
+impl EventSource for Script {
+    fn wait(&mut self, timeout: Duration) -> io::Result<()> {
+        match self.steps.recv_timeout(timeout) {
+            Ok(Step::Fail) => return Err(io::Error::other("gone")),
+            Ok(step) => self.next = Some(step),
+            Err(RecvTimeoutError::Timeout) => {}
+            Err(RecvTimeoutError::Disconnected) => std::thread::park_timeout(timeout),
+        }
+        Ok(())
+    }
+
+    fn poll(&mut self, record: &mut dyn FnMut(&[u8])) -> usize {
+        let mut records = 0;
+        for step in self.next.take().into_iter().chain(self.steps.try_iter()) {
+            match step {
+                Step::Record(bytes) => {
+                    record(&bytes);
+                    records += 1;
+                }
+                Step::Lost(lost) => self.lost = lost,
+                Step::Fail => {}
+            }
+        }
+        records
+    }
+
+    fn lost(&mut self) -> io::Result<u64> {
+        Ok(self.lost)
+    }
+}
+
+struct NoNames;
+
+impl InterfaceNames for NoNames {
+    fn name(&self, _index: u32) -> Option<String> {
+        None
+    }
+}
+
+struct Running {
+    steps: Sender<Step>,
+    state: SharedState,
+    hub: Arc<FlowHub>,
+    stop: CancellationToken,
+    reader: FlowReader,
+}
+
+fn start(lost: u64) -> Running {
+    let (steps, receiver) = channel();
+    let source = Script {
+        steps: receiver,
+        next: None,
+        lost,
+    };
+    let state = SharedState::new();
+    let hub = Arc::new(FlowHub::new(NonZeroUsize::new(4096).unwrap()));
+    let stop = CancellationToken::new();
+    let reader = FlowReader::start(
+        Box::new(source),
+        Enricher::new("node-1", Arc::default(), Box::new(NoNames)),
+        state.clone(),
+        Arc::clone(&hub),
+        stop.clone(),
+    )
+    .unwrap();
+    Running {
+        steps,
+        state,
+        hub,
+        stop,
+        reader,
+    }
+}
+
+fn record(port: u16) -> Step {
+    let event = event(("10.0.0.1", port), ("10.0.0.2", 80));
+    Step::Record(bytemuck::bytes_of(&event).to_vec())
+}
+
+/// The next entries of the stream, as many as asked for.
+async fn take(hub: &Arc<FlowHub>, count: usize) -> Vec<Arc<Entry>> {
+    let mut cursor = hub.oldest();
+    let mut entries = Vec::new();
+    let all = async {
+        while entries.len() < count {
+            assert!(cursor.wait().await);
+            cursor.read(count, &mut entries);
+        }
+    };
+    tokio::time::timeout(Duration::from_secs(10), all)
+        .await
+        .expect("entries within ten seconds");
+    entries
+}
+
+#[tokio::test]
+async fn records_become_entries_in_order_with_names_and_wall_clock() {
+    let running = start(0);
+    running.state.update(|cluster| {
+        cluster.apply(vec![Change::Upsert(Object::Pod(Pod {
+            name: ObjectName::new("shop", "web-1"),
+            ips: vec!["10.0.0.1".parse().unwrap()],
+            node_name: None,
+            host_network: false,
+            finished: false,
+            labels: BTreeMap::new(),
+            service_account: String::new(),
+            workload: None,
+        }))])
+    });
+    let before_ns = ClockOffset::now().unwrap().wall_ns();
+    let mut now = event(("10.0.0.1", 1), ("10.0.0.2", 80));
+    now.monotonic_ns = nix::time::ClockId::CLOCK_MONOTONIC
+        .now()
+        .map(|time| Duration::from(time).as_nanos() as u64)
+        .unwrap();
+    running
+        .steps
+        .send(Step::Record(bytemuck::bytes_of(&now).to_vec()))
+        .unwrap();
+    // More than a batch.
+    (2..=1500).for_each(|port| running.steps.send(record(port)).unwrap());
+    let entries = take(&running.hub, 1500).await;
+    for (entry, port) in entries.iter().zip(1..) {
+        let Entry::Flow(record) = &**entry else {
+            panic!("{entry:?}")
+        };
+        assert_eq!(record.port(Side::Source), Some(port));
+        assert_eq!(record.source.pod_name, "web-1");
+    }
+    let second_ns = 1_000_000_000;
+    assert!((before_ns..before_ns + 10 * second_ns).contains(&entries[0].time_ns()));
+    running.stop.cancel();
+    running.reader.join().await.unwrap();
+}
+
+#[tokio::test]
+async fn losses_are_reported_in_the_stream() {
+    let running = start(1000);
+    running.steps.send(Step::Lost(1007)).unwrap();
+    running.steps.send(Step::Record(vec![1, 2, 3])).unwrap();
+    let entries = take(&running.hub, 2).await;
+    let lost: Vec<_> = entries
+        .iter()
+        .map(|entry| match &**entry {
+            Entry::Lost(lost) => (lost.source, lost.count),
+            Entry::Flow(_) => panic!("{entry:?}"),
+        })
+        .collect();
+    assert_eq!(lost, [(LostSource::Kernel, 7), (LostSource::Decoder, 1)]);
+    running.stop.cancel();
+    running.reader.join().await.unwrap();
+}
+
+#[tokio::test]
+async fn a_failing_source_ends_the_thread_with_its_error() {
+    let running = start(0);
+    running.steps.send(Step::Fail).unwrap();
+    let joined = tokio::time::timeout(Duration::from_secs(10), running.reader.join()).await;
+    let error = joined.expect("the thread ends").unwrap_err();
+    assert_eq!(format!("{error:#}"), "waiting for flow events: gone");
+}
+
+#[test]
+fn a_counter_that_starts_over_counts_from_zero() {
+    let mut losses = Losses::new(100, 5);
+    assert_eq!(losses.notices(100, 0, 6), []);
+    let notice = |count, first_ns, last_ns| {
+        vec![LostRecord {
+            source: LostSource::Kernel,
+            count,
+            first_ns,
+            last_ns,
+        }]
+    };
+    assert_eq!(losses.notices(103, 0, 7), notice(3, 6, 7));
+    assert_eq!(losses.notices(2, 0, 8), notice(2, 7, 8));
+}

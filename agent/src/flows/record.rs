@@ -1,0 +1,446 @@
+//! What the store keeps of a flow: the kernel's record, and the names its addresses had then.
+//!
+//! [`FlowRecord`] answers questions in the terms of the flow API (which address is the source, is
+//! this a reply, ...). Filters and the conversion to protobuf both ask here, so they cannot differ.
+
+use std::net::IpAddr;
+use std::sync::Arc;
+
+use ebpf_abi::event::{EventKind, ObservationPoint, ReplyState};
+use ebpf_abi::{Addr6, Family, FlowEvent, Protocol};
+use uuid::Uuid;
+use weir_proto::flow::{SocketTranslationPoint, TrafficDirection, Verdict};
+
+use super::identity::IdentityId;
+use crate::state::{ObjectName, Workload};
+
+/// The name of the cluster as long as there is only one.
+pub const CLUSTER_NAME: &str = "default";
+
+/// IP protocols that the flow API can name and `ebpf_abi` has no constant for.
+pub mod protocol {
+    use ebpf_abi::Protocol;
+
+    /// IGMP (RFC 9776).
+    pub const IGMP: Protocol = Protocol(2);
+    /// VRRP (RFC 9568).
+    pub const VRRP: Protocol = Protocol(112);
+    /// SCTP (RFC 9260).
+    pub const SCTP: Protocol = Protocol(132);
+}
+
+/// An element of the stream of flows.
+#[derive(Debug)]
+pub enum Entry {
+    /// Something was observed.
+    Flow(FlowRecord),
+    /// Something was observed and lost.
+    Lost(LostRecord),
+}
+
+impl Entry {
+    /// Nanoseconds since the Unix epoch.
+    pub fn time_ns(&self) -> u64 {
+        match self {
+            Self::Flow(record) => record.time_ns,
+            Self::Lost(lost) => lost.last_ns,
+        }
+    }
+}
+
+/// Places that can lose an event.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum LostSource {
+    /// The ring buffer between kernel and agent was full.
+    Kernel,
+    /// The record could not be decoded.
+    Decoder,
+    /// A reader was overtaken by the writer of the store.
+    Store,
+}
+
+/// Notice of a loss.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct LostRecord {
+    /// Who lost.
+    pub source: LostSource,
+    /// How many events.
+    pub count: u64,
+    /// Begin of the span in which they were lost, nanoseconds since the Unix epoch.
+    pub first_ns: u64,
+    /// End of that span.
+    pub last_ns: u64,
+}
+
+/// The node that observed.
+#[derive(Debug, Default, PartialEq, Eq)]
+pub struct NodeInfo {
+    /// Its name.
+    pub name: String,
+    /// Its labels as `key=value`, sorted.
+    pub labels: Vec<String>,
+}
+
+/// What was known of an address when the record arrived. Shared by all its records.
+#[derive(Debug, Default, PartialEq, Eq)]
+pub struct EndpointInfo {
+    /// Numeric identity.
+    pub identity: IdentityId,
+    /// Namespace of the pod; empty if it is none.
+    pub namespace: Arc<str>,
+    /// Name of the pod; empty if it is none.
+    pub pod_name: String,
+    /// Identity labels as `source:key=value`, sorted.
+    pub labels: Vec<String>,
+    /// Owner of the pod.
+    pub workload: Option<Workload>,
+    /// Cluster of the pod; empty if it is none.
+    pub cluster_name: &'static str,
+}
+
+impl EndpointInfo {
+    /// True if the address is known to be a pod's.
+    pub fn is_pod(&self) -> bool {
+        !self.pod_name.is_empty()
+    }
+}
+
+/// One of the two ends of a flow.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Side {
+    /// The sender of the packet.
+    Source,
+    /// Its receiver.
+    Destination,
+}
+
+/// One observation, with names.
+#[derive(Debug)]
+pub struct FlowRecord {
+    /// Nanoseconds since the Unix epoch.
+    pub time_ns: u64,
+    /// Unique among all records of all agents.
+    pub uuid: Uuid,
+    /// The kernel's record. [`Self::family`] relies on its checked family.
+    pub event: FlowEvent,
+    /// The node that observed.
+    pub node: Arc<NodeInfo>,
+    /// Name of the interface, if there is one and it is known.
+    pub interface: Option<Arc<str>>,
+    /// What is known of the source.
+    pub source: Arc<EndpointInfo>,
+    /// What is known of the destination.
+    pub destination: Arc<EndpointInfo>,
+    /// Service whose frontend the source is.
+    pub source_service: Option<Arc<ObjectName>>,
+    /// Service whose frontend the destination is.
+    pub destination_service: Option<Arc<ObjectName>>,
+}
+
+impl FlowRecord {
+    /// Address family of all its addresses.
+    pub fn family(&self) -> Family {
+        family(&self.event)
+    }
+
+    /// The address of one end.
+    ///
+    /// As the packet carried it; for a socket the destination is where its packets really go.
+    pub fn address(&self, side: Side) -> IpAddr {
+        address(&self.event, side)
+    }
+
+    /// The source address after translation, if there was one.
+    pub fn source_xlated(&self) -> Option<IpAddr> {
+        let event = &self.event;
+        (event.translated_source != event.source && event.translated_source != Addr6::default())
+            .then(|| event.translated_source.narrow(self.family()))
+    }
+
+    /// The port of one end in host order; `None` if the protocol has no ports.
+    pub fn port(&self, side: Side) -> Option<u16> {
+        port(&self.event, side)
+    }
+
+    /// What is known of one end.
+    pub fn endpoint(&self, side: Side) -> &EndpointInfo {
+        match side {
+            Side::Source => &self.source,
+            Side::Destination => &self.destination,
+        }
+    }
+
+    /// The service whose frontend one end is.
+    pub fn service(&self, side: Side) -> Option<&ObjectName> {
+        match side {
+            Side::Source => self.source_service.as_deref(),
+            Side::Destination => self.destination_service.as_deref(),
+        }
+    }
+
+    /// True for a socket's translation, where there is no packet.
+    pub fn is_socket(&self) -> bool {
+        self.event.kind == EventKind::SOCKET
+    }
+
+    /// True for a dropped packet.
+    pub fn is_drop(&self) -> bool {
+        self.event.kind == EventKind::DROP
+    }
+
+    /// What became of the packet.
+    pub fn verdict(&self) -> Verdict {
+        match self.event.kind {
+            EventKind::DROP => Verdict::Dropped,
+            EventKind::SOCKET => Verdict::Translated,
+            _ => Verdict::Forwarded,
+        }
+    }
+
+    /// Class and subclass of the event, in the numbers of the flow API.
+    pub fn event_type(&self) -> (i32, i32) {
+        let sub_type = match self.event.kind {
+            EventKind::DROP => i32::from(self.event.drop_reason),
+            EventKind::SOCKET => SocketTranslationPoint::SockXlatePointPostDirectionFwd as i32,
+            _ => i32::from(self.event.point.0),
+        };
+        (i32::from(self.event.kind.0), sub_type)
+    }
+
+    /// Whether the packet comes from the side that accepted the connection; `None` if not known.
+    ///
+    /// The flow API never says it of drops and sockets.
+    pub fn is_reply(&self) -> Option<bool> {
+        match (self.event.kind, self.event.reply) {
+            (EventKind::TRACE, ReplyState::ORIGINAL) => Some(false),
+            (EventKind::TRACE, ReplyState::REPLY) => Some(true),
+            _ => None,
+        }
+    }
+
+    /// Direction of the connection as seen from the local pod, if the event was seen at one.
+    pub fn traffic_direction(&self) -> TrafficDirection {
+        let leaves_pod = match self.event.point {
+            ObservationPoint::FROM_ENDPOINT => true,
+            ObservationPoint::TO_ENDPOINT => false,
+            _ if self.is_drop() => false,
+            _ => return TrafficDirection::Unknown,
+        };
+        let reply = match self.is_reply() {
+            Some(reply) => reply,
+            None if self.is_drop() => false,
+            None => return TrafficDirection::Unknown,
+        };
+        if leaves_pod == reply {
+            TrafficDirection::Ingress
+        } else {
+            TrafficDirection::Egress
+        }
+    }
+
+    /// TCP flags of the packet; `None` without a TCP packet.
+    pub fn tcp_flags(&self) -> Option<u8> {
+        (self.event.protocol == Protocol::TCP && !self.is_socket()).then_some(self.event.tcp_flags)
+    }
+}
+
+/// The checked family of a decoded event.
+pub(super) fn family(event: &FlowEvent) -> Family {
+    if event.family == Family::V6 as u8 {
+        Family::V6
+    } else {
+        Family::V4
+    }
+}
+
+/// See [`FlowRecord::address`].
+pub(super) fn address(event: &FlowEvent, side: Side) -> IpAddr {
+    let address = match side {
+        Side::Source => event.source,
+        Side::Destination if event.kind == EventKind::SOCKET => event.translated_destination,
+        Side::Destination => event.destination,
+    };
+    address.narrow(family(event))
+}
+
+/// See [`FlowRecord::port`].
+pub(super) fn port(event: &FlowEvent, side: Side) -> Option<u16> {
+    if !matches!(
+        event.protocol,
+        Protocol::TCP | Protocol::UDP | protocol::SCTP
+    ) {
+        return None;
+    }
+    let port = match side {
+        Side::Source => event.source_port,
+        Side::Destination if event.kind == EventKind::SOCKET => event.translated_destination_port,
+        Side::Destination => event.destination_port,
+    };
+    Some(port.get())
+}
+
+#[cfg(test)]
+pub(crate) mod tests {
+    use super::*;
+    use ebpf_abi::{Addr4, Address as _, Be16};
+    use std::net::{Ipv4Addr, Ipv6Addr};
+
+    /// Sixteen bytes of an address, as the programs write them.
+    pub(crate) fn wide(text: &str) -> Addr6 {
+        match text.parse().unwrap() {
+            IpAddr::V4(address) => Addr4::from(address as Ipv4Addr).widen(),
+            IpAddr::V6(address) => Addr6::from(address as Ipv6Addr).widen(),
+        }
+    }
+
+    /// An event between two `ADDRESS PORT` pairs, at from-endpoint.
+    pub(crate) fn event(source: (&str, u16), destination: (&str, u16)) -> FlowEvent {
+        FlowEvent {
+            source: wide(source.0),
+            translated_source: wide(source.0),
+            source_port: Be16::new(source.1),
+            translated_source_port: Be16::new(source.1),
+            destination: wide(destination.0),
+            translated_destination: wide(destination.0),
+            destination_port: Be16::new(destination.1),
+            translated_destination_port: Be16::new(destination.1),
+            family: if source.0.contains(':') { 6 } else { 4 },
+            protocol: Protocol::TCP,
+            kind: EventKind::TRACE,
+            point: ObservationPoint::FROM_ENDPOINT,
+            reply: ReplyState::ORIGINAL,
+            tcp_flags: ebpf_abi::tcp::SYN,
+            ..FlowEvent::default()
+        }
+    }
+
+    /// A record of an event, without names.
+    pub(crate) fn record(event: FlowEvent) -> FlowRecord {
+        FlowRecord {
+            time_ns: 1_700_000_000_123_456_789,
+            uuid: Uuid::from_u128(0x1234),
+            event,
+            node: Arc::new(NodeInfo {
+                name: "node-1".into(),
+                labels: vec!["zone=a".into()],
+            }),
+            interface: None,
+            source: Arc::default(),
+            destination: Arc::default(),
+            source_service: None,
+            destination_service: None,
+        }
+    }
+
+    #[test]
+    fn direction_is_that_of_the_connection_at_a_pod() {
+        use ObservationPoint as P;
+        use ReplyState as R;
+        let cases = [
+            (
+                EventKind::TRACE,
+                P::FROM_ENDPOINT,
+                R::ORIGINAL,
+                TrafficDirection::Egress,
+            ),
+            (
+                EventKind::TRACE,
+                P::FROM_ENDPOINT,
+                R::REPLY,
+                TrafficDirection::Ingress,
+            ),
+            (
+                EventKind::TRACE,
+                P::TO_ENDPOINT,
+                R::ORIGINAL,
+                TrafficDirection::Ingress,
+            ),
+            (
+                EventKind::TRACE,
+                P::TO_ENDPOINT,
+                R::REPLY,
+                TrafficDirection::Egress,
+            ),
+            (
+                EventKind::TRACE,
+                P::TO_ENDPOINT,
+                R::UNKNOWN,
+                TrafficDirection::Unknown,
+            ),
+            (
+                EventKind::TRACE,
+                P::FROM_NETWORK,
+                R::ORIGINAL,
+                TrafficDirection::Unknown,
+            ),
+            (
+                EventKind::DROP,
+                P::FROM_ENDPOINT,
+                R::REPLY,
+                TrafficDirection::Egress,
+            ),
+            (
+                EventKind::DROP,
+                P::FROM_NETWORK,
+                R::UNKNOWN,
+                TrafficDirection::Ingress,
+            ),
+            (
+                EventKind::SOCKET,
+                P::SOCKET,
+                R::UNKNOWN,
+                TrafficDirection::Unknown,
+            ),
+        ];
+        for (kind, point, reply, expected) in cases {
+            let base = event(("10.0.0.1", 1), ("10.0.0.2", 2));
+            let record = record(FlowEvent {
+                kind,
+                point,
+                reply,
+                ..base
+            });
+            assert_eq!(
+                record.traffic_direction(),
+                expected,
+                "{kind:?} {point:?} {reply:?}"
+            );
+        }
+    }
+
+    #[test]
+    fn a_socket_goes_where_it_was_translated_to() {
+        let mut socket = event(("10.0.0.1", 0), ("10.96.0.1", 80));
+        socket.kind = EventKind::SOCKET;
+        socket.translated_destination = wide("10.0.0.2");
+        socket.translated_destination_port = Be16::new(8080);
+        let record = record(socket);
+        assert_eq!(
+            record.address(Side::Destination),
+            "10.0.0.2".parse::<IpAddr>().unwrap()
+        );
+        assert_eq!(record.port(Side::Destination), Some(8080));
+        assert_eq!(record.event_type(), (7, 2));
+        assert_eq!(record.tcp_flags(), None);
+    }
+
+    #[test]
+    fn only_a_translated_source_is_reported_as_such() {
+        let mut translated = event(("10.0.0.1", 1), ("10.0.0.2", 2));
+        assert_eq!(record(translated).source_xlated(), None);
+        translated.translated_source = wide("192.0.2.1");
+        assert_eq!(record(translated).source_xlated(), "192.0.2.1".parse().ok());
+        // Programs that translate nothing may leave the field zero.
+        translated.translated_source = Addr6::default();
+        assert_eq!(record(translated).source_xlated(), None);
+    }
+
+    #[test]
+    fn ports_belong_to_protocols_that_have_them() {
+        let mut icmp = event(("10.0.0.1", 8), ("10.0.0.2", 0));
+        icmp.protocol = Protocol::ICMP;
+        assert_eq!(record(icmp).port(Side::Source), None);
+        icmp.protocol = protocol::SCTP;
+        assert_eq!(record(icmp).port(Side::Source), Some(8));
+    }
+}
