@@ -15,6 +15,7 @@
 pub mod clock;
 pub mod decode;
 pub mod enrich;
+pub mod filter;
 pub mod hub;
 pub mod identity;
 pub mod rate;
