@@ -13,11 +13,13 @@
 //! Nothing here imports aya: the data path hands its ring buffer over as a [`reader::EventSource`].
 
 pub mod clock;
+pub mod convert;
 pub mod decode;
 pub mod enrich;
 pub mod filter;
 pub mod hub;
 pub mod identity;
+pub mod mask;
 pub mod rate;
 pub mod reader;
 pub mod record;
