@@ -1,0 +1,54 @@
+//! `cargo xtask bench`: builds in release profile, then hands over to the program `weir-bench` of
+//! the tests package.
+
+use std::path::PathBuf;
+use std::process::{Command, ExitCode};
+
+use clap::ValueEnum;
+
+use crate::artifacts::{self, Binaries, Profile};
+use crate::setup::{self, Need};
+use crate::workspace::Workspace;
+use crate::{absolute, process};
+
+/// What the user may ask of a measurement.
+#[derive(Debug, clap::Args)]
+pub struct Options {
+    /// What to measure
+    name: Name,
+    /// Write the figures to this file
+    #[arg(long, value_name = "FILE")]
+    json: Option<PathBuf>,
+}
+
+/// The measurements there are.
+#[derive(Clone, Copy, Debug, ValueEnum)]
+enum Name {
+    /// Nanoseconds per packet in the XDP program
+    Xdp,
+    /// Time to build Maglev tables
+    Maglev,
+}
+
+/// Runs the measurement; its exit code is ours.
+pub fn run(workspace: &Workspace, options: &Options) -> anyhow::Result<ExitCode> {
+    setup::ensure(workspace, &[Need::EbpfToolchain])?;
+    let binaries = Binaries::build(workspace, Profile::Release)?;
+    let made = artifacts::build(
+        workspace,
+        Profile::Release,
+        &["build", "--package=weir-tests", "--bins"],
+    )?;
+    let mut command = Command::new(artifacts::program(&made, "weir-bench")?);
+    command
+        .current_dir(&workspace.root)
+        .envs(binaries.environment());
+    command.arg(match options.name {
+        Name::Xdp => "xdp",
+        Name::Maglev => "maglev",
+    });
+    if let Some(file) = &options.json {
+        command.arg("--json").arg(absolute(file)?);
+    }
+    process::hand_over(&mut command)
+}

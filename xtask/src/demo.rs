@@ -1,0 +1,42 @@
+//! `cargo xtask demo`: builds, then hands over to the program `weir-demo` of the tests package.
+
+use std::path::PathBuf;
+use std::process::{Command, ExitCode};
+
+use crate::artifacts::{self, Binaries, Profile};
+use crate::setup::{self, Need};
+use crate::workspace::Workspace;
+use crate::{absolute, process};
+
+/// What the user may ask of the demo.
+#[derive(Debug, clap::Args)]
+pub struct Options {
+    /// Leave the cluster up, and print how to enter it
+    #[arg(long)]
+    keep: bool,
+    /// Write the figures to this file
+    #[arg(long, value_name = "FILE")]
+    json: Option<PathBuf>,
+}
+
+/// Runs the demo; its exit code is ours.
+pub fn run(workspace: &Workspace, options: &Options) -> anyhow::Result<ExitCode> {
+    setup::ensure(workspace, &[Need::EbpfToolchain, Need::NetworkTools])?;
+    let binaries = Binaries::build(workspace, Profile::Dev)?;
+    let made = artifacts::build(
+        workspace,
+        Profile::Dev,
+        &["build", "--package=weir-tests", "--bins"],
+    )?;
+    let mut command = Command::new(artifacts::program(&made, "weir-demo")?);
+    command
+        .current_dir(&workspace.root)
+        .envs(binaries.environment());
+    if options.keep {
+        command.arg("--keep");
+    }
+    if let Some(file) = &options.json {
+        command.arg("--json").arg(absolute(file)?);
+    }
+    process::hand_over(&mut command)
+}

@@ -1,0 +1,198 @@
+//! Reads what a Rust test binary prints.
+//!
+//! A test that cannot run prints `SKIPPED: <reason>` and returns. The harness calls that passed
+//! and shows its output only with `--show-output`, so test binaries are run with that flag, and
+//! the marker, not the harness, has the last word here.
+
+use std::collections::BTreeMap;
+
+/// What became of one test.
+#[derive(Clone, Debug, Eq, PartialEq)]
+pub enum Outcome {
+    /// It ran and held.
+    Passed,
+    /// It ran and did not hold.
+    Failed,
+    /// It did not run, for this reason.
+    Skipped(String),
+}
+
+/// The part of the output a line stands in.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+enum Section {
+    Running,
+    /// Output of tests that passed; only there because of `--show-output`.
+    Successes,
+    Failures,
+}
+
+/// Collects outcomes from the output of one or several test binaries, line by line.
+#[derive(Debug)]
+pub struct Parser {
+    outcomes: BTreeMap<String, Outcome>,
+    section: Section,
+    /// Whose captured output the current lines are.
+    speaker: Option<String>,
+}
+
+const SKIP_MARKER: &str = "SKIPPED:";
+
+impl Default for Parser {
+    fn default() -> Self {
+        Self {
+            outcomes: BTreeMap::new(),
+            section: Section::Running,
+            speaker: None,
+        }
+    }
+}
+
+impl Parser {
+    /// Takes one line; tells whether a person following the run should see it.
+    pub fn line(&mut self, line: &str) -> bool {
+        let line = line.trim_end();
+        match line {
+            "successes:" => self.section = Section::Successes,
+            "failures:" => self.section = Section::Failures,
+            _ if line.starts_with("test result: ") || line.starts_with("running ") => {
+                self.section = Section::Running;
+                self.speaker = None;
+            }
+            _ if self.section == Section::Running => self.result(line),
+            _ => self.captured(line),
+        }
+        self.section != Section::Successes
+    }
+
+    /// The outcome of every test seen, by name.
+    pub fn finish(self) -> BTreeMap<String, Outcome> {
+        self.outcomes
+    }
+
+    fn result(&mut self, line: &str) {
+        let Some((name, word)) = line
+            .strip_prefix("test ")
+            .and_then(|l| l.rsplit_once(" ... "))
+        else {
+            return;
+        };
+        let outcome = match word
+            .split_once(", ")
+            .map_or((word, None), |(w, r)| (w, Some(r)))
+        {
+            ("ok", None) => Outcome::Passed,
+            ("ignored", reason) => Outcome::Skipped(reason.unwrap_or("ignored").to_owned()),
+            ("FAILED", _) => Outcome::Failed,
+            _ => return,
+        };
+        self.outcomes.insert(plain(name), outcome);
+    }
+
+    fn captured(&mut self, line: &str) {
+        if let Some(name) = line
+            .strip_prefix("---- ")
+            .and_then(|l| l.strip_suffix(" stdout ----"))
+        {
+            self.speaker = Some(plain(name));
+            return;
+        }
+        let Some(reason) = line.trim_start().strip_prefix(SKIP_MARKER) else {
+            return;
+        };
+        let outcome = self
+            .speaker
+            .as_ref()
+            .and_then(|name| self.outcomes.get_mut(name));
+        if let Some(outcome @ Outcome::Passed) = outcome {
+            *outcome = Outcome::Skipped(reason.trim().to_owned());
+        }
+    }
+}
+
+/// The name without what the harness adds to it.
+fn plain(name: &str) -> String {
+    name.trim_end_matches(" - should panic").to_owned()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::{Outcome, Parser};
+
+    fn parse(text: &str) -> Vec<(String, Outcome)> {
+        let mut parser = Parser::default();
+        for line in text.lines() {
+            parser.line(line);
+        }
+        parser.finish().into_iter().collect()
+    }
+
+    const RUN: &str = "
+running 5 tests
+test slow ... ignored, needs an hour
+test never ... ignored
+test a::holds ... ok
+test a::panics - should panic ... ok
+test b::breaks ... FAILED
+test c::cannot_run ... ok
+
+successes:
+
+---- a::holds stdout ----
+test fake ... FAILED
+---- c::cannot_run stdout ----
+probing
+SKIPPED: no TCX on this kernel
+
+successes:
+    a::holds
+    c::cannot_run
+
+failures:
+
+---- b::breaks stdout ----
+SKIPPED: not really
+thread 'b::breaks' panicked at src/lib.rs:1:1
+
+failures:
+    b::breaks
+
+test result: FAILED. 3 passed; 1 failed; 2 ignored; 0 measured; 0 filtered out; finished in 0.00s
+";
+
+    #[test]
+    fn outcomes_are_read_from_a_whole_run() {
+        let skipped = |reason: &str| Outcome::Skipped(reason.to_owned());
+        let expected = [
+            ("a::holds", Outcome::Passed),
+            ("a::panics", Outcome::Passed),
+            ("b::breaks", Outcome::Failed),
+            ("c::cannot_run", skipped("no TCX on this kernel")),
+            ("never", skipped("ignored")),
+            ("slow", skipped("needs an hour")),
+        ];
+        assert_eq!(
+            parse(RUN),
+            expected.map(|(name, outcome)| (name.to_owned(), outcome))
+        );
+    }
+
+    #[test]
+    fn output_of_passed_tests_is_not_shown() {
+        let mut parser = Parser::default();
+        let shown: Vec<&str> = RUN.lines().filter(|line| parser.line(line)).collect();
+        assert!(shown.contains(&"thread 'b::breaks' panicked at src/lib.rs:1:1"));
+        assert!(!shown.contains(&"probing"));
+    }
+
+    #[test]
+    fn several_binaries_may_follow_each_other() {
+        let text = format!("{RUN}\nrunning 1 test\r\ntest d::last ... ok\r\n");
+        assert!(parse(&text).contains(&("d::last".to_owned(), Outcome::Passed)));
+    }
+
+    #[test]
+    fn lines_that_only_look_like_results_do_not_count() {
+        let text = "running 1 test\ntest x has been running for over 60 seconds\ntest y ... what\n";
+        assert_eq!(parse(text), []);
+    }
+}

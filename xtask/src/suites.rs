@@ -1,0 +1,122 @@
+//! Runs test binaries one after the other and adds their outcomes up.
+
+use std::path::{Path, PathBuf};
+use std::process::Command;
+use std::time::Duration;
+
+use crate::artifacts::{self, Binaries, Executable, Kind, Profile};
+use crate::libtest::Parser;
+use crate::process::{self, End};
+use crate::report::{Report, Skips};
+use crate::workspace::Workspace;
+
+/// No suite is meant to take longer, not even on two busy cores.
+const LIMIT: Duration = Duration::from_mins(15);
+
+/// Clusters of network namespaces share the machine's two cores.
+pub const ROOT_SUITE_THREADS: &str = "--test-threads=2";
+
+/// Makes tests say why they were skipped (see `libtest`).
+pub const SHOW_OUTPUT: &str = "--show-output";
+
+/// The folder of the package whose suites drive the kernel.
+fn root_suites(workspace: &Workspace) -> PathBuf {
+    workspace.root.join("tests")
+}
+
+/// Builds every test binary of the userspace packages, and the programs their tests start.
+pub fn build(workspace: &Workspace) -> anyhow::Result<Vec<Executable>> {
+    artifacts::build(workspace, Profile::Dev, &["test", "--no-run"])
+}
+
+/// Builds the integration tests and the programs of the tests package.
+pub fn build_root_suites(workspace: &Workspace) -> anyhow::Result<Vec<Executable>> {
+    let package = "--package=weir-tests";
+    artifacts::build(
+        workspace,
+        Profile::Dev,
+        &["test", "--no-run", package, "--tests", "--bins"],
+    )
+}
+
+/// Runs one test binary on this machine.
+pub fn run(
+    workspace: &Workspace,
+    executable: &Executable,
+    binaries: &Binaries,
+    filter: Option<&str>,
+    report: &mut Report,
+) -> anyhow::Result<()> {
+    let mut command = Command::new(&executable.path);
+    command
+        .current_dir(&executable.package)
+        .env("CARGO_MANIFEST_DIR", &executable.package)
+        .envs(binaries.environment())
+        .arg(SHOW_OUTPUT)
+        .args(filter);
+    if executable.package == root_suites(workspace) {
+        command.arg(ROOT_SUITE_THREADS);
+    }
+    println!("\n     suite {}", executable.title());
+    run_command(&executable.title(), &mut command, report)
+}
+
+/// Runs the examples in the documentation.
+pub fn run_examples(
+    workspace: &Workspace,
+    filter: Option<&str>,
+    report: &mut Report,
+) -> anyhow::Result<()> {
+    println!("\n     suite examples in the documentation");
+    let mut command = workspace.cargo();
+    command
+        .args([
+            "test",
+            "--quiet",
+            "--doc",
+            "--",
+            "--format=pretty",
+            SHOW_OUTPUT,
+        ])
+        .args(filter);
+    run_command("examples", &mut command, report)
+}
+
+/// Follows a command that prints test results, and judges its end as well.
+fn run_command(title: &str, command: &mut Command, report: &mut Report) -> anyhow::Result<()> {
+    let mut parser = Parser::default();
+    let end = process::follow(command, LIMIT, |line| {
+        if parser.line(line) {
+            println!("{line}");
+        }
+        true
+    })?;
+    let outcomes = parser.finish();
+    let failed = outcomes
+        .values()
+        .any(|outcome| *outcome == crate::libtest::Outcome::Failed);
+    report.add(title, outcomes, Skips::of_environment());
+    match end {
+        End::TimedOut => report.fail(title, &format!("did not end within {LIMIT:?}")),
+        // A harness that fails without a failed test has crashed.
+        End::Exited(status) if !status.success() && !failed => {
+            report.fail(title, &format!("ended early ({status})"));
+        }
+        End::Exited(_) | End::Stopped => {}
+    }
+    Ok(())
+}
+
+/// Finds the integration tests of the tests package by name.
+pub fn root_suite<'a>(
+    workspace: &Workspace,
+    made: &'a [Executable],
+    name: &str,
+) -> Option<&'a Path> {
+    let folder = root_suites(workspace);
+    made.iter()
+        .find(|made| {
+            made.kind == Kind::IntegrationTest && made.package == folder && made.target == name
+        })
+        .map(|made| made.path.as_path())
+}

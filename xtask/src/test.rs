@@ -1,0 +1,37 @@
+//! `cargo xtask test`: unit tests, root suites on this machine, and the kernel matrix.
+
+use std::process::ExitCode;
+
+use crate::artifacts::{Binaries, Kind, Profile};
+use crate::report::Report;
+use crate::setup::{self, Need};
+use crate::suites;
+use crate::vm::{Matrix, Subject};
+use crate::workspace::Workspace;
+
+/// Runs everything and ends in one line; no failure keeps a later suite from running.
+pub fn run(workspace: &Workspace, fast: bool, filter: Option<&str>) -> anyhow::Result<ExitCode> {
+    let mut needs = vec![Need::EbpfToolchain, Need::NetworkTools];
+    if !fast {
+        needs.extend([Need::VmTools, Need::VmKernels]);
+    }
+    setup::ensure(workspace, &needs)?;
+    let binaries = Binaries::build(workspace, Profile::Dev)?;
+    let executables = suites::build(workspace)?;
+
+    let mut report = Report::default();
+    for executable in executables.iter().filter(|made| made.kind != Kind::Program) {
+        suites::run(workspace, executable, &binaries, filter, &mut report)?;
+    }
+    suites::run_examples(workspace, filter, &mut report)?;
+    if !fast {
+        let subject = Subject {
+            made: &executables,
+            binaries: &binaries,
+            filter,
+        };
+        report.merge(Matrix::load(workspace)?.run(workspace, &subject));
+    }
+    println!();
+    Ok(report.conclude())
+}
