@@ -51,6 +51,8 @@ fn add_userland(image: &mut Image, workspace: &Path) -> anyhow::Result<()> {
     places.path.extend(["/usr/sbin", "/sbin"].map(Into::into));
     let busybox = places.program("busybox").context("no busybox")?;
     image.program("/bin/busybox", &busybox)?;
+    // The shell of busybox prefers its own, smaller `ip` to the one on PATH.
+    image.program("/bin/sh", Path::new("/bin/sh"))?;
     for tool in TOOLS {
         if let Some(found) = places.program(tool) {
             image.program(&format!("/usr/sbin/{tool}"), &found)?;
