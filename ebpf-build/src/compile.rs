@@ -5,6 +5,7 @@ use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 
 use crate::environment::is_inherited;
+use crate::places::runs;
 use crate::toolchain::{Flavor, Toolchain};
 
 /// The binaries of package `ebpf-programs`; each becomes one object of the same name.
@@ -60,12 +61,13 @@ pub enum CompileError {
 ///
 /// Safe to call from a build script: nothing of the outer build reaches the inner one.
 pub fn compile(toolchain: &Toolchain, request: Request<'_>) -> Result<Compiled, CompileError> {
-    let output = command(toolchain, request)
-        .output()
-        .map_err(|source| CompileError::Start {
-            cargo: toolchain.compiler.cargo.clone(),
-            source,
-        })?;
+    let mut command = Command::new(&toolchain.compiler.cargo);
+    command.arg("build");
+    configure(&mut command, toolchain, request);
+    let output = command.output().map_err(|source| CompileError::Start {
+        cargo: toolchain.compiler.cargo.clone(),
+        source,
+    })?;
     let diagnostics = String::from_utf8_lossy(&output.stderr).into_owned();
     if !output.status.success() {
         return Err(CompileError::Rejected {
@@ -80,10 +82,28 @@ pub fn compile(toolchain: &Toolchain, request: Request<'_>) -> Result<Compiled, 
     })
 }
 
-fn command(toolchain: &Toolchain, request: Request<'_>) -> Command {
-    let mut command = Command::new(&toolchain.compiler.cargo);
+/// The call that runs clippy over the kernel programs, or none where the toolchain has no clippy.
+///
+/// Warnings fail it. The caller decides where its output goes.
+pub fn clippy(toolchain: &Toolchain, request: Request<'_>) -> Option<Command> {
+    // Called by path: `cargo clippy` would look on PATH, and find the one of another toolchain.
+    let program = toolchain.compiler.cargo.with_file_name("cargo-clippy");
+    if !runs(&program) || !runs(&program.with_file_name("clippy-driver")) {
+        return None;
+    }
+    let mut command = Command::new(program);
+    command
+        .arg("clippy")
+        .env("CARGO", &toolchain.compiler.cargo);
+    configure(&mut command, toolchain, request);
+    command.args(["--", "--deny=warnings"]);
+    Some(command)
+}
+
+/// Adds the arguments and variables that any verb of cargo needs to handle the programs.
+fn configure(command: &mut Command, toolchain: &Toolchain, request: Request<'_>) {
     for (name, _) in env::vars_os() {
-        if name.to_str().is_some_and(|name| !is_inherited(name)) {
+        if name.to_str().is_some_and(|name| !is_inherited(name)) && name != "CARGO" {
             command.env_remove(name);
         }
     }
@@ -95,13 +115,7 @@ fn command(toolchain: &Toolchain, request: Request<'_>) -> Command {
             flags(toolchain, request.arch).join("\u{1f}"),
         )
         // The outer cargo has just written or checked the lock file both builds share.
-        .args([
-            "build",
-            "--locked",
-            "--release",
-            "--package",
-            "ebpf-programs",
-        ])
+        .args(["--locked", "--release", "--package", "ebpf-programs"])
         .args(BINARIES.iter().flat_map(|name| ["--bin", name]))
         .args(["--target", TARGET, "-Z", "build-std=core", "--target-dir"])
         .arg(request.target_dir)
@@ -120,7 +134,6 @@ fn command(toolchain: &Toolchain, request: Request<'_>) -> Command {
             }
         }
     }
-    command
 }
 
 fn flags(toolchain: &Toolchain, arch: &str) -> Vec<String> {

@@ -81,11 +81,7 @@ pub fn run(command: &mut Command) -> anyhow::Result<()> {
     let status = command
         .status()
         .with_context(|| format!("cannot start {}", command.get_program().display()))?;
-    anyhow::ensure!(
-        status.success(),
-        "{} failed ({status})",
-        command.get_program().display()
-    );
+    anyhow::ensure!(status.success(), "{} failed ({status})", line_of(command));
     Ok(())
 }
 
@@ -112,6 +108,8 @@ pub fn hand_over(command: &mut Command) -> anyhow::Result<ExitCode> {
 
 /// The command as a person would type it, the variables it adds included.
 pub fn line_of(command: &Command) -> String {
+    /// Cargo separates flags in a variable by a control character.
+    const SEPARATOR: &str = "\u{1f}";
     let variables = command
         .get_envs()
         .filter_map(|(name, value)| Some(format!("{}={}", name.display(), value?.display())));
@@ -124,6 +122,7 @@ pub fn line_of(command: &Command) -> String {
         .chain(arguments)
         .collect::<Vec<_>>()
         .join(" ")
+        .replace(SEPARATOR, " ")
 }
 
 fn spawn(command: &mut Command) -> anyhow::Result<Kept> {

@@ -20,8 +20,8 @@ use crate::setup::places;
 const LINKER_VERSION: &str = "0.13.0";
 const LINKER_LLVMS: std::ops::RangeInclusive<u32> = 21..=23;
 
-/// The distribution's compiler, its cargo, and the sources of `core`.
-const COMPILER_PACKAGES: [&str; 3] = ["rustc-web", "cargo-web", "rust-web-src"];
+/// The distribution's compiler, its cargo, the sources of `core`, and its linter.
+const COMPILER_PACKAGES: [&str; 4] = ["rustc-web", "cargo-web", "rust-web-src", "rust-web-clippy"];
 
 /// rustup answers at once or not at all; an unreachable server must not hold the set-up for long.
 const FETCH_LIMIT: Duration = Duration::from_mins(5);
@@ -136,10 +136,17 @@ fn fetch_with_rustup(places: &Places) -> anyhow::Result<bool> {
     command.env_remove("RUSTUP_TOOLCHAIN");
     let nightly = installed.lines().find(|line| line.starts_with("nightly-"));
     if let Some(name) = nightly.and_then(|line| line.split_whitespace().next()) {
-        command.args(["component", "add", "rust-src", "--toolchain", name]);
+        command.args([
+            "component",
+            "add",
+            "rust-src",
+            "clippy",
+            "--toolchain",
+            name,
+        ]);
     } else {
         command.args(["toolchain", "install", "nightly"]);
-        command.args(["--profile=minimal", "--component=rust-src"]);
+        command.args(["--profile=minimal", "--component=rust-src,clippy"]);
     }
     println!("setup: the eBPF compiler needs the sources of `core`; asking rustup for them");
     println!("+ {}", process::line_of(&command));
