@@ -1,5 +1,6 @@
 //! The agent of a node: keeps the data plane in step with the cluster and serves its flows.
 
+pub mod api;
 pub mod app;
 pub mod config;
 pub mod datapath;

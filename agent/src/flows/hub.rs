@@ -234,10 +234,15 @@ pub struct Cursor {
 }
 
 impl Cursor {
-    /// Appends up to `limit` entries to `out` and returns how many were overwritten before this
-    /// reader came to read them.
-    pub fn read(&mut self, limit: usize, out: &mut Vec<Arc<Entry>>) -> u64 {
-        let read = self.hub.ring().read(self.position, limit, out);
+    /// Position of the next entry to read.
+    pub fn position(&self) -> u64 {
+        self.position
+    }
+
+    /// Appends up to `limit` entries, none of them at `end` or behind it, to `out`. Returns how many
+    /// were overwritten before this reader came to read them.
+    pub fn read(&mut self, limit: usize, end: u64, out: &mut Vec<Arc<Entry>>) -> u64 {
+        let read = self.hub.ring().read(self.position, limit, end, out);
         self.position = read.next;
         if read.overtaken > 0 {
             self.hub
@@ -273,7 +278,7 @@ mod tests {
 
     fn ports(cursor: &mut Cursor) -> (Vec<u16>, u64) {
         let mut out = Vec::new();
-        let overtaken = cursor.read(usize::MAX >> 1, &mut out);
+        let overtaken = cursor.read(10_000, u64::MAX, &mut out);
         let port = |entry: &Arc<Entry>| match &**entry {
             Entry::Flow(record) => record.port(Side::Source).unwrap(),
             Entry::Lost(_) => 0,

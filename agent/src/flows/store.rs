@@ -58,14 +58,15 @@ impl<T> Ring<T> {
         self.capacity.get()
     }
 
-    /// Appends up to `limit` entries from a position on to `out`.
-    pub fn read(&self, position: u64, limit: usize, out: &mut Vec<Arc<T>>) -> Read {
+    /// Appends up to `limit` entries from a position on, and before `end`, to `out`.
+    pub fn read(&self, position: u64, limit: usize, end: u64, out: &mut Vec<Arc<T>>) -> Read {
         let held = self.positions();
-        let first = position.clamp(held.start, held.end);
-        let last = held.end.min(first + limit as u64);
+        let end = held.end.min(end).max(position);
+        let first = held.start.clamp(position, end);
+        let last = end.min(first + limit as u64);
         out.extend(self.slice(first..last).cloned());
         Read {
-            overtaken: held.start.saturating_sub(position),
+            overtaken: first - position,
             next: last,
         }
     }
@@ -78,9 +79,14 @@ impl<T> Ring<T> {
         first
     }
 
-    /// Range must be held.
+    /// A range that is not empty must be held.
     fn slice(&self, range: Range<u64>) -> impl Iterator<Item = &Arc<T>> {
         let oldest = self.positions().start;
+        let range = if range.is_empty() {
+            oldest..oldest
+        } else {
+            range
+        };
         self.entries
             .range((range.start - oldest) as usize..(range.end - oldest) as usize)
     }
@@ -96,10 +102,14 @@ mod tests {
         ring
     }
 
-    fn read(ring: &Ring<u64>, position: u64, limit: usize) -> (Vec<u64>, Read) {
+    fn read(ring: &Ring<u64>, position: u64, limit: usize, end: u64) -> (Vec<u64>, u64, u64) {
         let mut out = Vec::new();
-        let read = ring.read(position, limit, &mut out);
-        (out.iter().map(|entry| **entry).collect(), read)
+        let read = ring.read(position, limit, end, &mut out);
+        (
+            out.iter().map(|entry| **entry).collect(),
+            read.overtaken,
+            read.next,
+        )
     }
 
     #[test]
@@ -108,55 +118,30 @@ mod tests {
         for (pushed, held) in cases {
             let ring = ring(4, pushed);
             assert_eq!(ring.positions(), held, "{pushed}");
-            let (entries, _) = read(&ring, 0, 10);
-            assert_eq!(entries, held.collect::<Vec<_>>());
+            assert_eq!(read(&ring, 0, 10, u64::MAX).0, held.collect::<Vec<_>>());
         }
     }
 
     #[test]
     fn a_reader_learns_how_many_entries_it_missed() {
         let ring = ring(4, 10);
-        assert_eq!(
-            read(&ring, 2, 10),
-            (
-                vec![6, 7, 8, 9],
-                Read {
-                    overtaken: 4,
-                    next: 10
-                }
-            )
-        );
-        assert_eq!(
-            read(&ring, 6, 2),
-            (
-                vec![6, 7],
-                Read {
-                    overtaken: 0,
-                    next: 8
-                }
-            )
-        );
-        assert_eq!(
-            read(&ring, 10, 2),
-            (
-                vec![],
-                Read {
-                    overtaken: 0,
-                    next: 10
-                }
-            )
-        );
-        // A position nobody gave out is read as "from now on".
-        assert_eq!(
-            read(&ring, 99, 2),
-            (
-                vec![],
-                Read {
-                    overtaken: 0,
-                    next: 10
-                }
-            )
-        );
+        let cases = [
+            ((2, 10, u64::MAX), (vec![6, 7, 8, 9], 4, 10)),
+            ((6, 2, u64::MAX), (vec![6, 7], 0, 8)),
+            ((10, 2, u64::MAX), (vec![], 0, 10)),
+            // Entries behind its end are not the reader's, neither read nor missed.
+            ((2, 10, 8), (vec![6, 7], 4, 8)),
+            ((2, 10, 5), (vec![], 3, 5)),
+            ((5, 10, 5), (vec![], 0, 5)),
+            ((8, 10, 5), (vec![], 0, 8)),
+        ];
+        for ((position, limit, end), expected) in cases {
+            assert_eq!(
+                read(&ring, position, limit, end),
+                expected,
+                "{position} {limit} {end}"
+            );
+        }
     }
 
     #[test]

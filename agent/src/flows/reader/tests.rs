@@ -106,7 +106,7 @@ async fn take(hub: &Arc<FlowHub>, count: usize) -> Vec<Arc<Entry>> {
     let all = async {
         while entries.len() < count {
             assert!(cursor.wait().await);
-            cursor.read(count, &mut entries);
+            cursor.read(count, u64::MAX, &mut entries);
         }
     };
     tokio::time::timeout(Duration::from_secs(10), all)
