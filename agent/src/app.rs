@@ -1,35 +1,199 @@
-//! Wires the parts of the agent together.
+//! Wires the parts of the agent together: no logic of its own.
+//!
+//! Order at start: look at the kernel, load (adopting what is pinned), translate sockets, follow
+//! interfaces, read the source, and only when it was read once bring the services in step.
+//! Stopping undoes nothing: the data plane works on without an agent.
 
+mod interfaces;
+mod status;
+
+use std::collections::BTreeSet;
+use std::num::NonZeroUsize;
+use std::sync::Arc;
 use std::time::Duration;
 
-use crate::config::Loaded;
+use anyhow::{Context, bail};
+use arc_swap::ArcSwap;
+use tokio::sync::{oneshot, watch};
+
+use crate::api::socket::ApiSocket;
+use crate::api::{Api, Health};
+use crate::config::{Config, Loaded};
+use crate::datapath::attach::Attacher;
 use crate::datapath::interfaces::{DeviceSelector, InterfaceWatcher};
-use crate::lifecycle::{Signals, TaskSet};
+use crate::datapath::load;
+use crate::datapath::pins::Pins;
+use crate::datapath::probe::{self, Probe};
+use crate::datapath::remove;
+use crate::flows::enrich::{Enricher, KernelInterfaceNames};
+use crate::flows::reader::FlowReader;
+use crate::flows::{FlowHub, Identities};
+use crate::lb::desired::ThisNode;
+use crate::lb::reconcile::{self, Balanced, Reconciler};
+use crate::lifecycle::{Readiness, Signals, TaskSet};
+use crate::source::manifests;
+use crate::state::SharedState;
+
+use self::interfaces::AttachTask;
+use self::status::Status;
 
 /// Time the tasks get to end in.
 const GRACE: Duration = Duration::from_secs(5);
 
 /// Runs the agent until it is told to stop.
 pub async fn run(loaded: Loaded) -> anyhow::Result<()> {
+    let config = loaded.config;
     let signals = Signals::new()?;
+    let readiness = Readiness::new();
     let mut tasks = TaskSet::new();
-    let selector = DeviceSelector::from(&loaded.config.devices);
-    let (watcher, mut interfaces) = InterfaceWatcher::start(selector)?;
+    // First, because it tells whether another agent runs.
+    let socket = ApiSocket::bind(&config.paths.socket)?;
+
+    let probe = look_at_the_kernel(&config)?;
+    let pins = Pins::new(&config.paths.bpffs);
+    let datapath = load::load(&config, Some(&pins)).context("loading the data plane")?;
+    tracing::info!(adopted = datapath.adopted, "data plane loaded");
+    let maps = datapath.maps;
+    let counters = Arc::new(maps.counters);
+
+    let xdp_mode = config.devices.xdp_mode;
+    let mut attacher = Attacher::new(datapath.programs, pins, xdp_mode, probe.tcx.is_yes());
+    attach_sockets(&mut attacher, &probe);
+
+    let state = SharedState::new();
+    let (addresses_sender, addresses) = watch::channel(BTreeSet::new());
+    let (watcher, interface_events) =
+        InterfaceWatcher::start(DeviceSelector::from(&config.devices))?;
+    let attach = AttachTask::new(attacher, maps.settings.clone(), addresses_sender);
+    let attached = attach.attached();
     tasks.spawn("interfaces", watcher.run(tasks.token()));
-    tasks.spawn("attach", async move {
-        while let Some(event) = interfaces.recv().await {
-            tracing::info!(?event, "interface");
-        }
-        Ok(())
+    tasks.spawn("attach", attach.run(interface_events, readiness.guard("attach to interfaces")));
+
+    let (synced_sender, synced) = oneshot::channel();
+    let directory = config.source.manifests.directory.clone();
+    tasks.spawn(
+        "manifests",
+        manifests::run(directory.clone(), state.clone(), synced_sender, tasks.token()),
+    );
+
+    let balanced = Arc::new(ArcSwap::from_pointee(Balanced::default()));
+    let load_factor = config.load_balancer.maglev.load_factor.get() as usize;
+    let reconciler = Reconciler::new(maps.balancer, load_factor)
+        .context("reading back what the maps hold")?;
+    let inputs = reconcile::Inputs {
+        state: state.clone(),
+        addresses,
+        node: ThisNode {
+            name: config.node_name.clone(),
+            addresses: BTreeSet::new(),
+            external_cluster_ip: config.load_balancer.external_cluster_ip,
+        },
+        balanced: Arc::clone(&balanced),
+    };
+    let services_applied = readiness.guard("apply services");
+    tasks.spawn(
+        "services",
+        reconcile::run(reconciler, inputs, synced, services_applied, tasks.token()),
+    );
+
+    let hub = Arc::new(FlowHub::new(flow_capacity(&config)));
+    let identities = Arc::new(Identities::default());
+    let enricher =
+        Enricher::new(&config.node_name, Arc::clone(&identities), Box::new(KernelInterfaceNames));
+    let source = Box::new(maps.events.with_losses(Arc::clone(&counters)));
+    let reader =
+        FlowReader::start(source, enricher, state.clone(), Arc::clone(&hub), tasks.token())?;
+    tasks.spawn("flows", reader.join());
+
+    let status = Arc::new(Status {
+        counters,
+        settings: maps.settings,
+        attached,
+        balanced,
+        state: state.clone(),
+        readiness: readiness.clone(),
+        adopted: datapath.adopted,
+        node_name: config.node_name.clone(),
+        manifests: directory,
     });
+    let api = Api { node_name: config.node_name.clone(), hub, identities, state, status };
+    let health = Health::starting().await;
+    let stop = tasks.token();
+    tasks.spawn("health", {
+        let health = health.clone();
+        let stop = stop.clone();
+        async move {
+            readiness.wait().await;
+            tracing::info!("ready");
+            health.set_ready(true).await;
+            stop.cancelled().await;
+            Ok(())
+        }
+    });
+    tasks.spawn("api", async move { api.serve(socket, &health, stop).await });
     tasks.run(signals.requests(), GRACE).await.into_result()
 }
 
-/// Removes every trace from this node.
+/// Removes every trace from this node. The agent must not be running: it would attach again.
 pub async fn uninstall(loaded: Loaded) -> anyhow::Result<()> {
-    let directory = loaded.config.paths.bpffs.join("weir");
-    match tokio::fs::remove_dir_all(&directory).await {
-        Err(error) if error.kind() != std::io::ErrorKind::NotFound => Err(error.into()),
-        _ => Ok(()),
+    let config = loaded.config;
+    // Fails while an agent answers there, and says so.
+    let socket = ApiSocket::bind(&config.paths.socket)?;
+    let pins = Pins::new(&config.paths.bpffs);
+    let removed = remove::all(&pins).await.context("removing the data plane")?;
+    drop(socket);
+    if let Some(folder) = config.paths.socket.parent() {
+        // Others may keep files there, and then it stays.
+        let _ = std::fs::remove_dir(folder);
     }
+    println!(
+        "removed {} links, {} TC filters and {} maps",
+        removed.links, removed.filters, removed.maps
+    );
+    Ok(())
+}
+
+/// Probes and refuses to go on where the data plane cannot work.
+fn look_at_the_kernel(config: &Config) -> anyhow::Result<Probe> {
+    let probe = Probe::run(&probe::Options {
+        bpffs: config.paths.bpffs.clone(),
+        cgroup: config.paths.cgroup.clone(),
+        devices: Vec::new(),
+        attach: false,
+    });
+    let obstacles: Vec<String> = probe
+        .obstacles()
+        .into_iter()
+        .map(|(feature, found)| format!("{feature}: {}", found.detail()))
+        .collect();
+    if !obstacles.is_empty() {
+        bail!("this node cannot run the data plane: {}", obstacles.join("; "));
+    }
+    let snat = config.load_balancer.snat_ports;
+    if probe.ephemeral_ports.is_some_and(|ephemeral| ephemeral.overlaps(snat)) {
+        tracing::warn!(
+            "loadBalancer.snatPorts overlaps net.ipv4.ip_local_port_range: a connection of this \
+             node may get the ports of a balanced one; change one of the two ranges",
+        );
+    }
+    Ok(probe)
+}
+
+/// Without the socket programs, connections are translated packet by packet; so this may fail.
+fn attach_sockets(attacher: &mut Attacher, probe: &Probe) {
+    let Some(cgroup) = probe.cgroup_path.as_deref().filter(|_| probe.cgroup_hooks.is_yes()) else {
+        tracing::warn!(
+            reason = probe.cgroup_hooks.detail(),
+            "sockets are not translated at connect; pods' packets are",
+        );
+        return;
+    };
+    if let Err(error) = attacher.sockets(cgroup) {
+        let reason = crate::error_chain(&error);
+        tracing::error!(reason, "sockets are not translated at connect; pods' packets are");
+    }
+}
+
+fn flow_capacity(config: &Config) -> NonZeroUsize {
+    NonZeroUsize::new(config.flows.capacity.get() as usize).unwrap_or(NonZeroUsize::MIN)
 }

@@ -2,10 +2,16 @@
 
 use std::io;
 use std::os::fd::AsFd;
+use std::sync::Arc;
 use std::time::Duration;
 
 use aya::maps::{MapData, RingBuf};
+use ebpf_abi::Counter;
+use nix::errno::Errno;
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
+
+use super::counters::Counters;
+use crate::flows::reader::EventSource;
 
 /// Reads `EVENTS`. A new agent goes on where the one before it stopped: the kernel keeps the
 /// reader's position with the map.
@@ -19,21 +25,40 @@ impl Events {
         Self { ring }
     }
 
-    /// Waits until there is a record or the time is over. True if there is one.
-    pub fn wait(&mut self, timeout: Duration) -> io::Result<bool> {
+    /// Together with the counter of what did not fit, as the flow reader wants it.
+    pub fn with_losses(self, counters: Arc<Counters>) -> EventsAndLosses {
+        EventsAndLosses { ring: self.ring, counters }
+    }
+}
+
+/// Records and the number of those that were lost.
+pub struct EventsAndLosses {
+    ring: RingBuf<MapData>,
+    counters: Arc<Counters>,
+}
+
+impl EventSource for EventsAndLosses {
+    /// The kernel wakes as long as there are records, so none written between a look and the wait
+    /// is missed.
+    fn wait(&mut self, timeout: Duration) -> io::Result<()> {
         let timeout = PollTimeout::try_from(timeout).unwrap_or(PollTimeout::MAX);
         let mut ready = [PollFd::new(self.ring.as_fd(), PollFlags::POLLIN)];
-        Ok(poll(&mut ready, timeout)? > 0)
+        match poll(&mut ready, timeout) {
+            Ok(_) | Err(Errno::EINTR) => Ok(()),
+            Err(error) => Err(error.into()),
+        }
     }
 
-    /// Hands over the records that are there, up to a number. Returns how many there were.
-    pub fn drain(&mut self, limit: usize, mut record: impl FnMut(&[u8])) -> usize {
+    fn poll(&mut self, record: &mut dyn FnMut(&[u8])) -> usize {
         let mut count = 0;
-        while count < limit {
-            let Some(item) = self.ring.next() else { break };
+        while let Some(item) = self.ring.next() {
             record(&item);
             count += 1;
         }
         count
+    }
+
+    fn lost(&mut self) -> io::Result<u64> {
+        self.counters.get(Counter::EventsLost).map_err(io::Error::other)
     }
 }

@@ -11,6 +11,7 @@
 //! whether or not it still exists.
 
 pub mod decode;
+pub mod route;
 pub mod select;
 pub mod table;
 pub mod watch;

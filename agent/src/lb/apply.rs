@@ -3,7 +3,7 @@
 //! The account changes with each step that succeeded, so after a failure the next plan starts from
 //! what really is there.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 
 use ebpf_abi::{BackendId, ServiceId};
 use maglev::{Backend, BuildError, Builder, TableSize};
@@ -90,6 +90,7 @@ pub fn read_back<M: LbMaps>(maps: &M) -> Result<Actual, M::Error> {
     };
     for service in maps.tables()? {
         let slots = maps.table(service)?;
+        actual.shares.insert(service, shares(&slots));
         let table = Table {
             slots: slots.len() as u32,
             backends: slots.into_iter().collect::<BTreeSet<_>>(),
@@ -97,6 +98,14 @@ pub fn read_back<M: LbMaps>(maps: &M) -> Result<Actual, M::Error> {
         actual.tables.insert(service, table);
     }
     Ok(actual)
+}
+
+fn shares(slots: &[BackendId]) -> BTreeMap<BackendId, u32> {
+    let mut shares = BTreeMap::new();
+    for id in slots {
+        *shares.entry(*id).or_insert(0) += 1;
+    }
+    shares
 }
 
 /// Carries out steps, with memory that is kept from table to table.
@@ -146,6 +155,7 @@ impl Applier {
             } => {
                 self.fill(*service, backends, *slots)?;
                 maps.swap_table(*service, &self.slots).map_err(failed)?;
+                actual.shares.insert(*service, shares(&self.slots));
                 let backends = backends.iter().map(|(id, _)| *id).collect();
                 actual.tables.insert(
                     *service,
@@ -162,6 +172,7 @@ impl Applier {
             Step::RemoveTable(service) => {
                 maps.remove_table(*service).map_err(failed)?;
                 actual.tables.remove(service);
+                actual.shares.remove(service);
             }
             Step::RemoveBackend(id, backend) => {
                 maps.remove_backend(*id, backend).map_err(failed)?;

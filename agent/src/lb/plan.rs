@@ -27,6 +27,8 @@ pub struct Actual {
     pub backends: BTreeMap<BackendId, BackendAddress>,
     /// For each table the backends it names and its slots.
     pub tables: BTreeMap<ServiceId, Table>,
+    /// Slots of each backend in them; follows from the above, kept for those who ask.
+    pub shares: BTreeMap<ServiceId, BTreeMap<BackendId, u32>>,
 }
 
 /// What decides the content of a table.

@@ -1,0 +1,86 @@
+//! Attaches to interfaces as they come and detaches as they go.
+
+use std::collections::BTreeSet;
+use std::net::IpAddr;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+
+use anyhow::Context;
+use tokio::sync::{mpsc, watch};
+
+use crate::datapath::attach::Attacher;
+use crate::datapath::interfaces::{InterfaceEvent, UplinkAddresses};
+use crate::datapath::settings::Settings;
+use crate::lifecycle::ReadyGuard;
+
+/// The attacher, shared with status.
+#[derive(Clone)]
+pub struct SharedAttacher(Arc<Mutex<Attacher>>);
+
+impl SharedAttacher {
+    /// Locks it; short, but for system calls.
+    pub fn lock(&self) -> MutexGuard<'_, Attacher> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// Carries out what the interface watcher tells.
+pub struct AttachTask {
+    attacher: SharedAttacher,
+    settings: Settings,
+    addresses: watch::Sender<BTreeSet<IpAddr>>,
+}
+
+impl AttachTask {
+    /// The addresses of the uplinks go into the settings and to whoever holds the receiver.
+    pub fn new(
+        attacher: Attacher,
+        settings: Settings,
+        addresses: watch::Sender<BTreeSet<IpAddr>>,
+    ) -> Self {
+        Self { attacher: SharedAttacher(Arc::new(Mutex::new(attacher))), settings, addresses }
+    }
+
+    /// What is attached, for status.
+    pub fn attached(&self) -> SharedAttacher {
+        self.attacher.clone()
+    }
+
+    /// Runs until the watcher ends. One interface that cannot be attached to does not keep the
+    /// others from it; it is logged and missing in status.
+    pub async fn run(
+        self,
+        mut events: mpsc::Receiver<InterfaceEvent>,
+        ready: ReadyGuard,
+    ) -> anyhow::Result<()> {
+        let mut ready = Some(ready);
+        while let Some(event) = events.recv().await {
+            match event {
+                InterfaceEvent::Added(interface) => {
+                    if let Err(error) = self.attacher.lock().interface(&interface) {
+                        let reason = crate::error_chain(&error);
+                        tracing::error!(interface = interface.name, reason, "not attached");
+                    }
+                }
+                InterfaceEvent::Changed(interface) => self.attacher.lock().rename(&interface),
+                InterfaceEvent::Removed(interface) => {
+                    tracing::info!(interface = interface.name, "detached");
+                    self.attacher.lock().detach(&interface);
+                }
+                InterfaceEvent::Addresses(addresses) => self.set_addresses(addresses)?,
+                InterfaceEvent::SnapshotComplete => {
+                    self.attacher.lock().detach_leftovers().context("reading pinned links")?;
+                    ready.take();
+                }
+            }
+        }
+        Ok(())
+    }
+
+    fn set_addresses(&self, addresses: UplinkAddresses) -> anyhow::Result<()> {
+        tracing::info!(v4 = ?addresses.v4, v6 = ?addresses.v6, "addresses of this node");
+        self.settings.set_addresses(addresses).context("writing the settings")?;
+        let all = addresses.v4.map(IpAddr::from).into_iter().chain(addresses.v6.map(IpAddr::from));
+        self.addresses.send_replace(all.collect());
+        Ok(())
+    }
+}

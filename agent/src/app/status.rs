@@ -1,0 +1,194 @@
+//! What the agent tells of itself to the admin API.
+
+use std::net::IpAddr;
+use std::path::PathBuf;
+use std::sync::Arc;
+
+use arc_swap::ArcSwap;
+use ebpf_abi::ABI_VERSION;
+use tokio::runtime::Handle;
+
+use super::interfaces::SharedAttacher;
+use crate::api::admin::{
+    AgentStatus, Backend, BackendState, DatapathStatus, EndpointInterface, Frontend, Interface,
+    InterfaceRole, Scope, Service, ServicePort, SourceStatus, StatusSource, TcMode, XdpMode,
+};
+use crate::datapath::attach::{Attached, AttachedTc, AttachedXdp, CGROUP_PROGRAMS};
+use crate::datapath::counters::Counters;
+use crate::datapath::interfaces::{Role, route};
+use crate::datapath::settings::Settings;
+use crate::lb::desired::{self, DesiredService};
+use crate::lb::reconcile::Balanced;
+use crate::lb::{FrontendKind, ServiceKey};
+use crate::lifecycle::Readiness;
+use crate::state::{Pod, SharedState};
+
+/// Handles on everything that is asked about.
+pub struct Status {
+    /// Counters of the programs.
+    pub counters: Arc<Counters>,
+    /// Settings of the programs.
+    pub settings: Settings,
+    /// What is attached.
+    pub attached: SharedAttacher,
+    /// What is balanced.
+    pub balanced: Arc<ArcSwap<Balanced>>,
+    /// The desired state.
+    pub state: SharedState,
+    /// What the agent still waits for.
+    pub readiness: Readiness,
+    /// Maps of an earlier agent were adopted.
+    pub adopted: bool,
+    /// Name of this node.
+    pub node_name: String,
+    /// Where the manifests are.
+    pub manifests: PathBuf,
+}
+
+impl StatusSource for Status {
+    fn status(&self) -> anyhow::Result<AgentStatus> {
+        let attacher = self.attached.lock();
+        let cgroup = attacher.cgroup().unwrap_or_default().to_owned();
+        let hooks: &[&str] = if cgroup.is_empty() { &[] } else { &CGROUP_PROGRAMS };
+        let counters = self.counters.all()?;
+        Ok(AgentStatus {
+            datapath: DatapathStatus {
+                abi_version: ABI_VERSION,
+                interfaces: attacher.attached().map(interface).collect(),
+                cgroup_hooks: hooks.iter().map(|hook| hook.replace("cg_", "")).collect(),
+                cgroup,
+                adopted: self.adopted,
+                generation: self.settings.generation(),
+            },
+            counters: counters.into_iter().map(|(name, value)| (name.to_owned(), value)).collect(),
+            maps: Vec::new(),
+            source: SourceStatus {
+                kind: "manifests".into(),
+                location: self.manifests.display().to_string(),
+                revision: *self.state.subscribe().borrow(),
+                synced: self.readiness.is_ready(),
+            },
+        })
+    }
+
+    fn services(&self) -> anyhow::Result<Vec<Service>> {
+        let balanced = self.balanced.load();
+        let mut services: Vec<Service> = Vec::new();
+        for (key, service) in &balanced.desired.services {
+            let port = self.service_port(&balanced, key, service);
+            match services.last_mut().filter(|last| last.name == key.name) {
+                Some(last) => last.ports.push(port),
+                None => services.push(Service { name: key.name.clone(), ports: vec![port] }),
+            }
+        }
+        Ok(services)
+    }
+
+    fn endpoint_interfaces(&self) -> anyhow::Result<Vec<EndpointInterface>> {
+        let addresses: Vec<IpAddr> = {
+            let state = self.state.read();
+            let here = |pod: &&Pod| {
+                pod.node_name.as_deref() == Some(&self.node_name) && !pod.host_network && !pod.finished
+            };
+            state.pods().filter(here).flat_map(|pod| pod.ips.iter().copied()).collect()
+        };
+        let found = Handle::current().block_on(route::interfaces_towards(addresses))?;
+        let attacher = self.attached.lock();
+        let attached = |ifindex: u32| attacher.attached().find(|a| a.interface.ifindex == ifindex);
+        Ok(found
+            .into_iter()
+            .filter_map(|(address, ifindex)| {
+                let interface = interface(attached(ifindex)?);
+                Some(EndpointInterface {
+                    address,
+                    name: interface.name,
+                    index: ifindex,
+                    tc_mode: interface.tc_mode,
+                })
+            })
+            .collect())
+    }
+}
+
+impl Status {
+    fn service_port(
+        &self,
+        balanced: &Balanced,
+        key: &ServiceKey,
+        service: &DesiredService,
+    ) -> ServicePort {
+        let actual = &balanced.actual;
+        let in_map = service.frontends.keys().find_map(|frontend| actual.frontends.get(frontend));
+        let id = in_map.map(|entry| entry.service).unwrap_or_default();
+        let table_size = actual.tables.get(&id).map_or(0, |table| table.slots);
+        let shares = actual.shares.get(&id);
+        let backends = service.backends.iter().map(|(address, state)| {
+            let number = actual.backends.iter().find(|(_, in_map)| *in_map == address);
+            let number = number.map(|(number, _)| *number).unwrap_or_default();
+            Backend {
+                id: number.0,
+                address: (address.ip, address.port).into(),
+                local: address.local,
+                state: match state {
+                    desired::BackendState::Ready => BackendState::Ready,
+                    desired::BackendState::Terminating => BackendState::Terminating,
+                },
+                slots: shares.and_then(|shares| shares.get(&number)).copied().unwrap_or(0),
+            }
+        });
+        ServicePort {
+            name: self.port_name(key),
+            id: id.0,
+            protocol: key.protocol,
+            frontends: service
+                .frontends
+                .iter()
+                .map(|(frontend, kind)| Frontend {
+                    address: (frontend.ip, frontend.port).into(),
+                    scope: scope(*kind),
+                })
+                .collect(),
+            backends: backends.collect(),
+            table_size,
+        }
+    }
+
+    fn port_name(&self, key: &ServiceKey) -> String {
+        let state = self.state.read();
+        let ports = state.service(&key.name).map(|service| service.ports.as_slice());
+        let port = ports
+            .unwrap_or_default()
+            .iter()
+            .find(|port| port.port == key.port && port.protocol == key.protocol);
+        port.map(|port| port.name.clone()).unwrap_or_default()
+    }
+}
+
+fn interface(attached: &Attached) -> Interface {
+    Interface {
+        name: attached.interface.name.clone(),
+        index: attached.interface.ifindex,
+        role: match attached.interface.role {
+            Role::Uplink => InterfaceRole::Uplink,
+            Role::Pod => InterfaceRole::Pod,
+        },
+        xdp_mode: match attached.xdp {
+            Some(AttachedXdp::Native) => Some(XdpMode::Native),
+            Some(AttachedXdp::Generic) => Some(XdpMode::Generic),
+            Some(AttachedXdp::Off) | None => None,
+        },
+        tc_mode: Some(match attached.tc {
+            AttachedTc::Tcx => TcMode::Tcx,
+            AttachedTc::Clsact => TcMode::Clsact,
+        }),
+    }
+}
+
+fn scope(kind: FrontendKind) -> Scope {
+    match kind {
+        FrontendKind::ClusterIp => Scope::ClusterIp,
+        FrontendKind::ExternalIp => Scope::ExternalIp,
+        FrontendKind::LoadBalancer => Scope::LoadBalancer,
+        FrontendKind::NodePort => Scope::NodePort,
+    }
+}
