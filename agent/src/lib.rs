@@ -7,6 +7,7 @@ pub mod datapath;
 pub mod flows;
 pub mod lb;
 pub mod lifecycle;
+pub mod source;
 pub mod state;
 
 /// An error and its causes in one line, as logs and status show them.
