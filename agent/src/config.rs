@@ -25,6 +25,9 @@ pub mod section;
 pub mod source;
 pub mod value;
 
+#[cfg(test)]
+mod deploy_tests;
+
 pub use devices::{Devices, Glob, XdpMode};
 pub use environment::{Environment, ProcessEnvironment};
 pub use flags::ConfigFlags;

@@ -33,3 +33,42 @@ impl Environment for ProcessEnvironment {
             .unwrap_or_default()
     }
 }
+
+#[cfg(test)]
+pub(super) mod tests {
+    use super::*;
+
+    /// An environment made up for a test, on a host named `Node-A`.
+    #[derive(Default)]
+    pub struct Fixed(BTreeMap<String, String>);
+
+    impl Fixed {
+        pub fn with<const N: usize>(pairs: [(&str, &str); N]) -> Self {
+            Self(
+                pairs
+                    .map(|(name, value)| (name.to_owned(), value.to_owned()))
+                    .into(),
+            )
+        }
+    }
+
+    impl Environment for Fixed {
+        fn variables(&self, prefix: &str) -> BTreeMap<String, String> {
+            let mut variables = self.0.clone();
+            variables.retain(|name, _| name.starts_with(prefix));
+            variables
+        }
+
+        fn host_name(&self) -> String {
+            "Node-A".into()
+        }
+    }
+
+    #[test]
+    fn the_process_environment_is_filtered_by_prefix() {
+        let variables = ProcessEnvironment.variables("CARGO_");
+        assert!(variables.contains_key("CARGO_MANIFEST_DIR"));
+        assert!(variables.keys().all(|name| name.starts_with("CARGO_")));
+        assert!(!ProcessEnvironment.host_name().is_empty());
+    }
+}

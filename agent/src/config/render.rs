@@ -139,29 +139,23 @@ mod tests {
     use std::path::Path;
 
     use super::*;
+    use crate::config::Loader;
     use crate::config::catalogue::Catalogue;
-    use crate::config::{Environment, Loader};
-
-    struct NoEnvironment;
-
-    impl Environment for NoEnvironment {
-        fn variables(&self, _prefix: &str) -> std::collections::BTreeMap<String, String> {
-            std::collections::BTreeMap::new()
-        }
-
-        fn host_name(&self) -> String {
-            String::new()
-        }
-    }
+    use crate::config::environment::tests::Fixed;
 
     #[test]
     fn the_default_file_has_every_key_and_reads_back_as_the_defaults() {
         let text = yaml(&Config::default());
         let loaded = Loader::new()
             .file_text(Path::new("default.yaml"), &text)
-            .finish(&NoEnvironment)
+            .finish(&Fixed::default())
             .unwrap();
-        assert_eq!(loaded.config, Config::default());
+        // An empty node name becomes the host's.
+        let expected = Config {
+            node_name: "node-a".into(),
+            ..Config::default()
+        };
+        assert_eq!(loaded.config, expected);
         let written: Vec<_> = loaded.origins.keys().cloned().collect();
         let mut known = Catalogue::of(&mut Config::default()).settings;
         known.sort();

@@ -1,42 +1,10 @@
 //! The layers together: what wins, and what is reported.
 
-use std::collections::BTreeMap;
 use std::path::Path;
 
 use super::*;
+use crate::config::environment::tests::Fixed;
 use crate::config::{LogLevel, PortRange, XdpMode};
-
-#[derive(Default)]
-struct Fixed {
-    variables: BTreeMap<String, String>,
-    host_name: &'static str,
-}
-
-impl Fixed {
-    fn with<const N: usize>(pairs: [(&str, &str); N]) -> Self {
-        let variables = pairs
-            .map(|(name, value)| (name.to_owned(), value.to_owned()))
-            .into();
-        Self {
-            variables,
-            host_name: "Node-A",
-        }
-    }
-}
-
-impl Environment for Fixed {
-    fn variables(&self, prefix: &str) -> BTreeMap<String, String> {
-        self.variables
-            .iter()
-            .filter(|(name, _)| name.starts_with(prefix))
-            .map(|(name, value)| (name.clone(), value.clone()))
-            .collect()
-    }
-
-    fn host_name(&self) -> String {
-        self.host_name.to_owned()
-    }
-}
 
 fn flags<const N: usize>(pairs: [(&str, &str); N]) -> ConfigFlags {
     let values = pairs
