@@ -1,0 +1,306 @@
+//! The agent of a node as a process: started, awaited, killed, adopted.
+
+use std::fs::{self, File, OpenOptions};
+use std::io::Write as _;
+use std::os::unix::process::{CommandExt as _, ExitStatusExt as _};
+use std::path::{Path, PathBuf};
+use std::process::{Child, Command, ExitStatus, Output, Stdio};
+use std::sync::{Mutex, MutexGuard};
+use std::time::Duration;
+
+use anyhow::{Context, Result, anyhow, bail};
+use nix::sys::signal::{Signal, kill};
+use nix::unistd::Pid;
+use serde_json::{Value, json};
+
+use crate::binary::Binary;
+use crate::plan::UPLINK;
+use crate::{Place, wait};
+
+/// Directory of the agent's files, as the node sees it.
+const DIRECTORY: &str = "/run/weir";
+/// How long an agent may take to become ready, or to end.
+const DEADLINE: Duration = Duration::from_secs(60);
+
+/// Settings of the agents of a cluster; what is not here has the agent's own default.
+#[derive(Clone, Debug)]
+pub struct AgentConfig {
+    /// `devices.xdpMode`.
+    pub xdp_mode: String,
+    /// `flows.reportInterval`.
+    pub report_interval: String,
+    /// `loadBalancer.externalClusterIP`.
+    pub external_cluster_ip: bool,
+    /// `log.level`.
+    pub log_level: String,
+}
+
+impl Default for AgentConfig {
+    fn default() -> Self {
+        Self {
+            xdp_mode: "auto".into(),
+            report_interval: "1s".into(),
+            external_cluster_ip: false,
+            log_level: "info".into(),
+        }
+    }
+}
+
+impl AgentConfig {
+    /// The configuration file for the node `name`.
+    fn to_json(&self, name: &str) -> Value {
+        json!({
+            "nodeName": name,
+            "source": { "manifests": { "directory": format!("{DIRECTORY}/manifests") } },
+            "paths": { "state": format!("{DIRECTORY}/state") },
+            "devices": { "uplinks": [UPLINK], "pods": ["pod*"], "xdpMode": self.xdp_mode },
+            "loadBalancer": { "externalClusterIP": self.external_cluster_ip },
+            "flows": { "reportInterval": self.report_interval },
+            "log": { "level": self.log_level, "format": "text" },
+        })
+    }
+}
+
+/// The agent of one node. All methods take `&self`, as an operator at the node would act.
+#[derive(Debug)]
+pub struct Agent {
+    place: Place,
+    directory: PathBuf,
+    child: Mutex<Option<Child>>,
+}
+
+impl Agent {
+    /// Writes the configuration; nothing runs yet.
+    ///
+    /// `run` is the node's `/run` as it is seen from outside.
+    ///
+    /// # Errors
+    ///
+    /// When a file cannot be written.
+    pub(crate) fn prepare(place: Place, run: &Path, config: &AgentConfig) -> Result<Self> {
+        let directory = run.join("weir");
+        let agent = Self {
+            place,
+            directory,
+            child: Mutex::new(None),
+        };
+        fs::create_dir_all(agent.manifests())
+            .with_context(|| format!("create {}", agent.manifests().display()))?;
+        let text = serde_yaml_ng::to_string(&config.to_json(agent.place.name()))?;
+        let path = agent.directory.join("agent.yaml");
+        fs::write(&path, text).with_context(|| format!("write {}", path.display()))?;
+        Ok(agent)
+    }
+
+    /// The agent's manifests directory, as it is seen from outside the node.
+    pub fn manifests(&self) -> PathBuf {
+        self.directory.join("manifests")
+    }
+
+    /// The agent's log, as it is seen from outside the node.
+    pub fn log(&self) -> PathBuf {
+        self.directory.join("agent.log")
+    }
+
+    /// Starts the agent and returns when it is ready.
+    ///
+    /// # Errors
+    ///
+    /// When it runs already, ends early or is not ready in time; the text ends with its log.
+    pub fn start(&self) -> Result<()> {
+        self.launch()?;
+        self.wait_ready()
+    }
+
+    /// Starts the agent without waiting.
+    ///
+    /// # Errors
+    ///
+    /// When it runs already or cannot be started.
+    pub fn launch(&self) -> Result<()> {
+        let mut child = self.child();
+        if child.is_some() {
+            bail!("the agent of {} runs already", self.place.name());
+        }
+        let log = self.open_log()?;
+        let mut command = self.command()?;
+        command.args(["run", "--config", &format!("{DIRECTORY}/agent.yaml")]);
+        command
+            .stdin(Stdio::null())
+            .stdout(log.try_clone().context("share the log")?)
+            .stderr(log);
+        // Ctrl-C is for the test: the agent ends by what the test does, or with its cluster.
+        command.process_group(0);
+        *child = Some(
+            command
+                .spawn()
+                .with_context(|| self.about("start the agent"))?,
+        );
+        Ok(())
+    }
+
+    /// `weir-agent` on this node, for other subcommands than `run`.
+    ///
+    /// # Errors
+    ///
+    /// When there is no such program or the node is gone.
+    pub fn command(&self) -> Result<Command> {
+        self.place.in_cgroup("agent").command(Binary::Agent.path()?)
+    }
+
+    /// Waits until the agent says that it is ready.
+    ///
+    /// # Errors
+    ///
+    /// When it ends or is not ready in time; the text ends with its log.
+    pub fn wait_ready(&self) -> Result<()> {
+        let what = self.about("the agent to be ready");
+        let ready = wait::until(&what, DEADLINE, || {
+            if let Some(status) = self.ended()? {
+                // Waiting longer would not help: an inner error ends the wait.
+                return Ok(Err(anyhow!("the agent ended: {status}")));
+            }
+            self.weir(&["status", "-o", "json"]).map(|_| Ok(()))
+        });
+        ready
+            .and_then(|inner| inner)
+            .with_context(|| self.log_tail(30))
+    }
+
+    /// Runs `weir` on this node and returns its standard output.
+    ///
+    /// # Errors
+    ///
+    /// When it fails; the text holds its standard error.
+    pub fn weir(&self, arguments: &[&str]) -> Result<String> {
+        let output = self.weir_output(arguments)?;
+        self.place.text_of("weir", &output)
+    }
+
+    /// Runs `weir` on this node and returns all that came of it.
+    ///
+    /// # Errors
+    ///
+    /// When it cannot be started.
+    pub fn weir_output(&self, arguments: &[&str]) -> Result<Output> {
+        let mut command = self.place.command(Binary::Cli.path()?)?;
+        command.args(arguments).stdin(Stdio::null());
+        command.output().with_context(|| self.about("start weir"))
+    }
+
+    /// Runs `weir` on this node and decodes its standard output as JSON.
+    ///
+    /// # Errors
+    ///
+    /// When it fails or prints something else.
+    pub fn weir_json(&self, arguments: &[&str]) -> Result<Value> {
+        let text = self.weir(arguments)?;
+        serde_json::from_str(&text).with_context(|| format!("weir {arguments:?} printed {text:?}"))
+    }
+
+    /// Kills the agent with SIGKILL and returns when it is gone.
+    ///
+    /// # Errors
+    ///
+    /// When none runs, or it had ended by itself.
+    pub fn kill9(&self) -> Result<()> {
+        let status = self.end(Signal::SIGKILL)?;
+        if status.signal() != Some(libc::SIGKILL) {
+            bail!(
+                "{}\n{}",
+                self.about("the agent had ended before"),
+                self.log_tail(30)
+            );
+        }
+        Ok(())
+    }
+
+    /// Asks the agent to end with SIGTERM and returns its status.
+    ///
+    /// # Errors
+    ///
+    /// When none runs or it does not end in time.
+    pub fn stop(&self) -> Result<ExitStatus> {
+        self.end(Signal::SIGTERM)
+    }
+
+    fn end(&self, signal: Signal) -> Result<ExitStatus> {
+        let mut guard = self.child();
+        let child = guard
+            .as_mut()
+            .with_context(|| self.about("no agent to end"))?;
+        let pid = Pid::from_raw(child.id().cast_signed());
+        // Already gone is for the status to tell.
+        let _ = kill(pid, signal);
+        let status = wait::until(&self.about("the agent to end"), DEADLINE, || {
+            child
+                .try_wait()
+                .context("wait for it")?
+                .ok_or_else(|| anyhow!("it still runs"))
+        })?;
+        *guard = None;
+        Ok(status)
+    }
+
+    /// Status of the agent if it ended by itself.
+    ///
+    /// # Errors
+    ///
+    /// When none was started.
+    pub fn ended(&self) -> Result<Option<ExitStatus>> {
+        let mut child = self.child();
+        let child = child
+            .as_mut()
+            .with_context(|| self.about("no agent was started"))?;
+        child.try_wait().context("wait for the agent")
+    }
+
+    /// The last `lines` of the log, with a heading.
+    pub fn log_tail(&self, lines: usize) -> String {
+        let text = fs::read_to_string(self.log()).unwrap_or_default();
+        let from = text.lines().count().saturating_sub(lines);
+        let tail: Vec<_> = text.lines().skip(from).collect();
+        format!(
+            "log of the agent of {}:\n{}",
+            self.place.name(),
+            tail.join("\n")
+        )
+    }
+
+    fn open_log(&self) -> Result<File> {
+        let path = self.log();
+        let mut log = OpenOptions::new()
+            .create(true)
+            .append(true)
+            .open(&path)
+            .with_context(|| format!("open {}", path.display()))?;
+        writeln!(log, "--- start").context("write to the log")?;
+        Ok(log)
+    }
+
+    fn about(&self, what: &str) -> String {
+        format!("{}: {what}", self.place.name())
+    }
+
+    fn child(&self) -> MutexGuard<'_, Option<Child>> {
+        // A panic under the lock leaves a child or none: both are good states.
+        self.child
+            .lock()
+            .unwrap_or_else(std::sync::PoisonError::into_inner)
+    }
+
+    /// Lets go of the process: it will outlive the cluster object.
+    pub(crate) fn detach(&self) {
+        self.child().take();
+    }
+}
+
+impl Drop for Agent {
+    fn drop(&mut self) {
+        if let Some(mut child) = self.child().take() {
+            // Errors mean that it is gone; waiting makes sure that no zombie stays.
+            let _ = child.kill();
+            let _ = child.wait();
+        }
+    }
+}

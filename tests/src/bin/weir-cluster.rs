@@ -1,0 +1,108 @@
+//! Looks at clusters from outside: those running, those kept, those a crash left.
+
+use std::process::ExitCode;
+
+use anyhow::{Context, Result, bail};
+use clap::{Parser, Subcommand};
+use weir_tests::run::{self, Record};
+
+/// Network namespace clusters on this machine.
+#[derive(Parser)]
+#[command(version)]
+struct Arguments {
+    #[command(subcommand)]
+    command: Command,
+}
+
+#[derive(Subcommand)]
+enum Command {
+    /// Lists clusters with their members
+    List,
+    /// Runs a command in a member (a node, pod, client or `underlay`), its cgroup included
+    Exec {
+        /// Id of the cluster
+        cluster: String,
+        /// Name of the member
+        member: String,
+        /// The command, a shell if not given
+        #[arg(trailing_var_arg = true)]
+        command: Vec<String>,
+    },
+    /// Removes what crashed clusters left, and the clusters named
+    Clean {
+        /// Ids of clusters to remove, kept or not, whoever owns them
+        clusters: Vec<String>,
+        /// Remove all kept clusters too
+        #[arg(long)]
+        kept: bool,
+    },
+}
+
+fn main() -> ExitCode {
+    match perform(Arguments::parse().command) {
+        Ok(code) => code,
+        Err(error) => {
+            eprintln!("weir-cluster: {error:#}");
+            ExitCode::FAILURE
+        }
+    }
+}
+
+fn perform(command: Command) -> Result<ExitCode> {
+    match command {
+        Command::List => list(),
+        Command::Exec {
+            cluster,
+            member,
+            command,
+        } => return exec(&cluster, &member, &command),
+        Command::Clean { clusters, kept } => clean(&clusters, kept)?,
+    }
+    Ok(ExitCode::SUCCESS)
+}
+
+fn list() {
+    for record in run::all() {
+        let state = match (record.kept, record.owner.is_alive()) {
+            (true, _) => "kept".to_owned(),
+            (false, true) => format!("in use by process {}", record.owner.pid),
+            (false, false) => "left by a crash".to_owned(),
+        };
+        println!(
+            "{} ({state}): {}",
+            record.id,
+            record.members().collect::<Vec<_>>().join(" ")
+        );
+    }
+}
+
+fn exec(cluster: &str, member: &str, command: &[String]) -> Result<ExitCode> {
+    let record = Record::read(cluster)?;
+    let shell = ["sh".to_owned()];
+    let command = if command.is_empty() { &shell } else { command };
+    let mut process = record.place_of(member)?.command(&command[0])?;
+    let status = process.args(&command[1..]).status();
+    let status = status.with_context(|| format!("start {}", command[0]))?;
+    Ok(ExitCode::from(status.code().map_or(1, |code| code as u8)))
+}
+
+fn clean(clusters: &[String], kept: bool) -> Result<()> {
+    let (mut removed, mut problems) = run::sweep();
+    let named = clusters.iter().map(|id| Record::read(id));
+    let all_kept = run::all()
+        .into_iter()
+        .filter(|run| kept && run.kept)
+        .map(Ok);
+    for record in named.chain(all_kept) {
+        match record.and_then(|record| record.remove().map(|()| record.id)) {
+            Ok(id) => removed.push(id),
+            Err(error) => problems.push(error),
+        }
+    }
+    removed.iter().for_each(|id| println!("removed {id}"));
+    problems.iter().for_each(|error| eprintln!("{error:#}"));
+    if !problems.is_empty() {
+        bail!("{} clusters could not be removed", problems.len());
+    }
+    Ok(())
+}

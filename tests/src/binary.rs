@@ -1,0 +1,54 @@
+//! Finding the programs under test and the one that makes traffic.
+
+use std::env;
+use std::path::PathBuf;
+
+use anyhow::{Context, Result, bail};
+
+/// A program of this workspace.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Binary {
+    /// `weir-agent`; `WEIR_AGENT_BIN` overrides.
+    Agent,
+    /// `weir`; `WEIR_CLI_BIN` overrides.
+    Cli,
+    /// `weir-traffic` of this crate; `WEIR_TRAFFIC_BIN` overrides.
+    Traffic,
+}
+
+impl Binary {
+    fn file_and_variable(self) -> (&'static str, &'static str) {
+        match self {
+            Self::Agent => ("weir-agent", "WEIR_AGENT_BIN"),
+            Self::Cli => ("weir", "WEIR_CLI_BIN"),
+            Self::Traffic => ("weir-traffic", "WEIR_TRAFFIC_BIN"),
+        }
+    }
+
+    /// Path of the program: from its variable, else beside the running executable or, as Cargo puts
+    /// test executables into `deps/`, one directory above.
+    ///
+    /// # Errors
+    ///
+    /// When it is nowhere; the text says how to build it.
+    pub fn path(self) -> Result<PathBuf> {
+        let (file, variable) = self.file_and_variable();
+        if let Some(path) = env::var_os(variable) {
+            return Ok(path.into());
+        }
+        let own = env::current_exe().context("find the running executable")?;
+        let found = own
+            .ancestors()
+            .skip(1)
+            .take(2)
+            .map(|dir| dir.join(file))
+            .find(|p| p.is_file());
+        let Some(path) = found else {
+            bail!(
+                "no {file} near {}: build it with `cargo build` or name it in {variable}",
+                own.display()
+            )
+        };
+        Ok(path)
+    }
+}

@@ -1,0 +1,337 @@
+//! A cluster of network namespaces and its members.
+//!
+//! Dropping a [`Cluster`] removes it, also while a panic unwinds; a signal removes it too, and
+//! what a killed process left is removed when the next cluster starts (see [`crate::run`]).
+
+use std::fs;
+use std::net::IpAddr;
+use std::thread;
+
+use anyhow::{Context, Result, bail};
+
+use crate::agent::AgentConfig;
+use crate::manifest::{self, Manifest};
+use crate::plan::{self, Plan, Shape, Via};
+use crate::run::{self, Record};
+
+mod build;
+mod members;
+
+pub use members::{Client, Node, Pod};
+
+/// Describes a cluster to be.
+#[derive(Clone, Debug)]
+pub struct ClusterBuilder {
+    name: String,
+    nodes: usize,
+    pods_per_node: usize,
+    more_pods: Vec<(String, usize)>,
+    clients: Vec<(String, Via)>,
+    agents: Option<AgentConfig>,
+}
+
+impl ClusterBuilder {
+    /// With this many nodes, called `node1`, `node2`, ... (two, if not said)
+    #[must_use]
+    pub fn nodes(mut self, nodes: usize) -> Self {
+        self.nodes = nodes;
+        self
+    }
+
+    /// With this many pods on each node, called `web-1`, `web-2`, ... across the nodes.
+    #[must_use]
+    pub fn pods_per_node(mut self, pods: usize) -> Self {
+        self.pods_per_node = pods;
+        self
+    }
+
+    /// With one more pod, on the node of this number, from 1.
+    #[must_use]
+    pub fn pod_on(mut self, node: usize, name: &str) -> Self {
+        self.more_pods
+            .push((name.to_owned(), node.saturating_sub(1)));
+        self
+    }
+
+    /// With a client that reaches service addresses through `node1`.
+    #[must_use]
+    pub fn client(mut self, name: &str) -> Self {
+        self.clients.push((name.to_owned(), Via::Node(0)));
+        self
+    }
+
+    /// With a client whose connections spread over all nodes.
+    #[must_use]
+    pub fn client_of_all_nodes(mut self, name: &str) -> Self {
+        self.clients.push((name.to_owned(), Via::AllNodes));
+        self
+    }
+
+    /// With agents configured like this.
+    #[must_use]
+    pub fn agents(mut self, config: AgentConfig) -> Self {
+        self.agents = Some(config);
+        self
+    }
+
+    /// Without agents: nodes only route.
+    #[must_use]
+    pub fn without_agents(mut self) -> Self {
+        self.agents = None;
+        self
+    }
+
+    /// Builds the cluster and returns when all agents are ready.
+    ///
+    /// # Errors
+    ///
+    /// When the machine does not allow it or an agent does not become ready; nothing is left then.
+    pub fn start(&self) -> Result<Cluster> {
+        let (removed, problems) = run::sweep();
+        removed
+            .iter()
+            .for_each(|id| eprintln!("removed what was left of cluster {id}"));
+        problems.iter().for_each(|error| eprintln!("{error:#}"));
+        let plan = Plan::new(&self.shape())?;
+        let cluster = build::build(&self.name, plan, self.agents.as_ref())?;
+        if self.agents.is_some() {
+            cluster.apply(&manifest::members(&cluster.plan.nodes, &cluster.plan.pods))?;
+            cluster.start_agents()?;
+        }
+        Ok(cluster)
+    }
+
+    fn shape(&self) -> Shape {
+        let mut pods = Vec::new();
+        for node in 0..self.nodes {
+            for _ in 0..self.pods_per_node {
+                pods.push((format!("web-{}", pods.len() + 1), node));
+            }
+        }
+        pods.extend(self.more_pods.clone());
+        Shape {
+            nodes: self.nodes,
+            pods,
+            clients: self.clients.clone(),
+        }
+    }
+}
+
+/// A running cluster.
+#[derive(Debug)]
+pub struct Cluster {
+    record: Record,
+    plan: Plan,
+    nodes: Vec<Node>,
+    pods: Vec<Pod>,
+    clients: Vec<Client>,
+    underlay: crate::Place,
+    native_xdp: Result<(), String>,
+    kept: bool,
+}
+
+impl Cluster {
+    /// A cluster called `name`: two nodes with agents, no pods, no clients, until said otherwise.
+    pub fn builder(name: &str) -> ClusterBuilder {
+        ClusterBuilder {
+            name: name.to_owned(),
+            nodes: 2,
+            pods_per_node: 0,
+            more_pods: Vec::new(),
+            clients: Vec::new(),
+            agents: Some(AgentConfig::default()),
+        }
+    }
+
+    /// Id of the run: in the names of everything that belongs to it.
+    pub fn id(&self) -> &str {
+        &self.record.id
+    }
+
+    /// What is known of the run without this object.
+    pub fn record(&self) -> &Record {
+        &self.record
+    }
+
+    /// All names and addresses.
+    pub fn plan(&self) -> &Plan {
+        &self.plan
+    }
+
+    /// The nodes.
+    pub fn nodes(&self) -> &[Node] {
+        &self.nodes
+    }
+
+    /// The pods.
+    pub fn pods(&self) -> &[Pod] {
+        &self.pods
+    }
+
+    /// The pods called `web-1`, `web-2`, ...: those of [`ClusterBuilder::pods_per_node`].
+    pub fn web_pods(&self) -> impl Iterator<Item = &Pod> {
+        self.pods
+            .iter()
+            .filter(|pod| pod.name().starts_with("web-"))
+    }
+
+    /// The node `name`.
+    ///
+    /// # Errors
+    ///
+    /// When there is none.
+    pub fn node(&self, name: &str) -> Result<&Node> {
+        find(&self.nodes, name, |node| node.name())
+    }
+
+    /// The pod `name`.
+    ///
+    /// # Errors
+    ///
+    /// When there is none.
+    pub fn pod(&self, name: &str) -> Result<&Pod> {
+        find(&self.pods, name, |pod| pod.name())
+    }
+
+    /// The client `name`.
+    ///
+    /// # Errors
+    ///
+    /// When there is none.
+    pub fn client(&self, name: &str) -> Result<&Client> {
+        find(&self.clients, name, |client| client.name())
+    }
+
+    /// The underlay's own namespace, with the bridge and its ends of all uplinks.
+    pub fn underlay(&self) -> &crate::Place {
+        &self.underlay
+    }
+
+    /// Load balancer addresses number `index`, from 0, IPv4 first.
+    pub fn vips(&self, index: u8) -> [IpAddr; 2] {
+        plan::vip(index).both()
+    }
+
+    /// Why nodes cannot send from XDP in native mode, if they cannot.
+    pub fn native_xdp(&self) -> Result<(), &str> {
+        self.native_xdp.as_ref().copied().map_err(String::as_str)
+    }
+
+    /// Starts the servers of all pods.
+    ///
+    /// # Errors
+    ///
+    /// When one does not come up.
+    pub fn serve(&self) -> Result<()> {
+        self.pods.iter().try_for_each(Pod::serve)
+    }
+
+    /// Starts all agents and returns when they are ready.
+    ///
+    /// # Errors
+    ///
+    /// When one does not become ready in time.
+    pub fn start_agents(&self) -> Result<()> {
+        self.nodes
+            .iter()
+            .try_for_each(|node| node.agent()?.launch())?;
+        self.nodes
+            .iter()
+            .try_for_each(|node| node.agent()?.wait_ready())
+    }
+
+    /// Writes `manifest` to the manifests directory of every agent.
+    ///
+    /// # Errors
+    ///
+    /// When it cannot be written.
+    pub fn apply(&self, manifest: &Manifest) -> Result<()> {
+        self.apply_text(&manifest.file, &manifest.to_yaml()?)
+    }
+
+    /// Writes `text` as `file`.yaml to the manifests directory of every agent, each in one step.
+    ///
+    /// # Errors
+    ///
+    /// When it cannot be written.
+    pub fn apply_text(&self, file: &str, text: &str) -> Result<()> {
+        for node in &self.nodes {
+            let directory = node.agent()?.manifests();
+            let (draft, path) = (
+                directory.join(".draft"),
+                directory.join(format!("{file}.yaml")),
+            );
+            fs::write(&draft, text).with_context(|| format!("write {}", draft.display()))?;
+            fs::rename(&draft, &path).with_context(|| format!("write {}", path.display()))?;
+        }
+        Ok(())
+    }
+
+    /// Removes `file`.yaml from the manifests directory of every agent.
+    ///
+    /// # Errors
+    ///
+    /// When it is not there.
+    pub fn delete(&self, file: &str) -> Result<()> {
+        for node in &self.nodes {
+            let path = node.agent()?.manifests().join(format!("{file}.yaml"));
+            fs::remove_file(&path).with_context(|| format!("remove {}", path.display()))?;
+        }
+        Ok(())
+    }
+
+    /// Lets the cluster live on after this object and this process, until [`Record::remove`].
+    ///
+    /// # Errors
+    ///
+    /// When the record cannot be changed; the cluster is removed then.
+    pub fn keep(mut self) -> Result<Record> {
+        self.record.kept = true;
+        self.record.write()?;
+        self.kept = true;
+        run::forget(&self.record.id);
+        self.nodes.iter().for_each(Node::detach);
+        self.pods.iter().for_each(Pod::detach);
+        Ok(self.record.clone())
+    }
+
+    /// Removes the cluster now and says what could not be removed.
+    ///
+    /// # Errors
+    ///
+    /// When something is left.
+    pub fn remove(mut self) -> Result<()> {
+        self.kept = true;
+        let _changing = run::changing();
+        self.record.remove()
+    }
+
+    fn show_logs(&self) {
+        for agent in self.nodes.iter().filter_map(|node| node.agent().ok()) {
+            eprintln!("{}", agent.log_tail(40));
+        }
+    }
+}
+
+impl Drop for Cluster {
+    fn drop(&mut self) {
+        if self.kept {
+            return;
+        }
+        if thread::panicking() {
+            self.show_logs();
+        }
+        let _changing = run::changing();
+        if let Err(error) = self.record.remove() {
+            eprintln!("{error:#}");
+        }
+    }
+}
+
+fn find<'a, T>(all: &'a [T], name: &str, name_of: impl Fn(&T) -> &str) -> Result<&'a T> {
+    let Some(found) = all.iter().find(|one| name_of(one) == name) else {
+        let names: Vec<_> = all.iter().map(name_of).collect();
+        bail!("there is no {name:?} among {names:?}")
+    };
+    Ok(found)
+}

@@ -1,0 +1,395 @@
+//! The cluster library itself: no agent is involved, nodes only route.
+
+use std::io::{BufRead, BufReader};
+use std::net::{IpAddr, SocketAddr, TcpListener, TcpStream};
+use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::path::Path;
+use std::process::{Child, Command, Stdio};
+use std::time::{Duration, Instant};
+
+use anyhow::{Context, Result, ensure};
+use weir_tests::capture::packet::{TCP, UDP};
+use weir_tests::run::{self, Record};
+use weir_tests::traffic::server::{ECHO_PORT, HTTP_PORT, UDP_PORT};
+use weir_tests::{Cluster, ClusterBuilder, wait};
+
+const SECONDS_10: Duration = Duration::from_secs(10);
+
+fn plain(name: &str) -> ClusterBuilder {
+    Cluster::builder(name)
+        .nodes(2)
+        .pods_per_node(1)
+        .client("client")
+        .without_agents()
+}
+
+/// Traces of the run on this machine, as an operator would look for them.
+fn traces(record: &Record) -> Vec<String> {
+    let names = std::fs::read_dir("/run/netns").unwrap().flatten();
+    let mut found: Vec<_> = names
+        .map(|entry| entry.file_name().to_string_lossy().into_owned())
+        .filter(|name| name.contains(&record.id))
+        .collect();
+    let mounts = std::fs::read_to_string("/proc/self/mounts").unwrap();
+    found.extend(
+        mounts
+            .lines()
+            .filter(|line| line.contains(&record.id))
+            .map(str::to_owned),
+    );
+    let paths = [record.cgroup.clone(), record.directory()];
+    found.extend(
+        paths
+            .iter()
+            .filter(|path| path.exists())
+            .map(|path| path.display().to_string()),
+    );
+    let recorded = run::all().into_iter().any(|other| other.id == record.id);
+    found.extend(recorded.then(|| "the record".to_owned()));
+    found
+}
+
+#[test]
+fn everyone_reaches_every_pod_over_both_families() -> Result<()> {
+    let cluster = plain("route").pods_per_node(2).start()?;
+    cluster.serve()?;
+    let client = cluster.client("client")?;
+    for pod in cluster.pods() {
+        for address in pod.address().both() {
+            let report = client.http(address, HTTP_PORT).requests(5).run()?;
+            assert_eq!(
+                (report.failed, &report.names[pod.name()]),
+                (0, &5),
+                "{report:?}"
+            );
+            assert!(
+                report
+                    .clients
+                    .iter()
+                    .all(|seen| client.address().contains(*seen))
+            );
+            let report = client.udp(address, UDP_PORT).requests(5).run()?;
+            assert_eq!(report.failed, 0, "{report:?}");
+            assert_eq!(
+                report.peers.first(),
+                Some(&SocketAddr::new(address, UDP_PORT))
+            );
+        }
+    }
+    for (from, to) in [("web-1", "web-4"), ("web-3", "web-4")] {
+        for address in cluster.pod(to)?.address().both() {
+            let report = cluster
+                .pod(from)?
+                .http(address, HTTP_PORT)
+                .requests(5)
+                .run()?;
+            assert_eq!(report.failed, 0, "{from} -> {to}: {report:?}");
+        }
+    }
+    Ok(())
+}
+
+#[test]
+fn a_cluster_of_two_nodes_starts_within_two_seconds() -> Result<()> {
+    let start = Instant::now();
+    let cluster = plain("fast").pods_per_node(2).start()?;
+    let took = start.elapsed();
+    cluster.remove()?;
+    ensure!(took < Duration::from_secs(2), "it took {took:?}");
+    Ok(())
+}
+
+#[test]
+fn checksums_on_the_underlay_are_finished() -> Result<()> {
+    let cluster = plain("sums").start()?;
+    cluster.serve()?;
+    let client = cluster.client("client")?;
+    let capture = cluster.underlay().capture("client")?;
+    for address in cluster.pod("web-2")?.address().both() {
+        assert_eq!(client.http(address, HTTP_PORT).requests(3).run()?.failed, 0);
+        assert_eq!(client.udp(address, UDP_PORT).requests(3).run()?.failed, 0);
+    }
+    let captured = capture.finish()?;
+    let unfinished = captured.matching(|s| matches!(s.protocol, TCP | UDP));
+    let unfinished = unfinished
+        .iter()
+        .filter(|packet| packet.checksum_unfinished)
+        .count();
+    assert_eq!(unfinished, 0, "offload is off on every link on the way");
+    assert!(
+        captured.check_checksums()? > 40,
+        "{}",
+        captured.packets.len()
+    );
+    let file = tempfile::NamedTempFile::new()?;
+    captured.write_pcap(file.path())?;
+    let bytes: usize = captured
+        .packets
+        .iter()
+        .map(|packet| 16 + packet.bytes.len())
+        .sum();
+    assert_eq!(std::fs::metadata(file.path())?.len(), 24 + bytes as u64);
+    Ok(())
+}
+
+#[test]
+fn a_frame_sent_raw_arrives_as_it_was() -> Result<()> {
+    let cluster = plain("raw").start()?;
+    let capture = cluster.node("node1")?.capture("eth0")?;
+    let target = cluster.node("node1")?.hardware_address("eth0")?;
+    let frame: Vec<u8> = target
+        .into_iter()
+        .chain([2, 0, 0, 0, 0, 7, 0x08, 0, 0x45])
+        .collect();
+    let frame = [frame, vec![0xee; 50]].concat();
+    cluster
+        .client("client")?
+        .send_frames("eth0", &[frame.clone()])?;
+    capture.wait_for("the broken frame", SECONDS_10, |captured| {
+        captured.packets.iter().any(|packet| packet.bytes == frame)
+    })
+}
+
+#[test]
+fn streams_and_load_report_what_happened() -> Result<()> {
+    let cluster = plain("load").start()?;
+    let pod = cluster.pod("web-2")?;
+    pod.serve()?;
+    let client = cluster.client("client")?;
+    let address: IpAddr = pod.address().v4.into();
+    let streams = client.stream(address, ECHO_PORT).streams(3).start()?;
+    let load = client
+        .load(address, HTTP_PORT, 200)
+        .length(Duration::from_secs(2))
+        .run()?;
+    assert_eq!((load.connections, load.failed), (400, 0), "{load:?}");
+    let reports = streams.stop()?;
+    assert_eq!(reports.len(), 3);
+    for report in &reports {
+        assert_eq!(report.error, None, "{report:?}");
+        assert!(report.rounds > 20, "{report:?}");
+    }
+    let streams = client.stream(address, ECHO_PORT).start()?;
+    wait::until("the stream to be open", SECONDS_10, || {
+        let text = pod.output("cat", &["/proc/net/tcp6"])?;
+        let established = text
+            .lines()
+            .any(|l| l.contains(":2328 ") && l.contains(" 01 "));
+        ensure!(established, "{text}");
+        Ok(())
+    })?;
+    pod.stop_serving();
+    let reports = streams.finish()?;
+    assert!(
+        reports[0].error.is_some(),
+        "the end of the server is noticed: {reports:?}"
+    );
+    assert_ne!(client.http(address, HTTP_PORT).requests(2).run()?.failed, 0);
+    Ok(())
+}
+
+#[test]
+fn closures_run_in_the_namespace_and_their_panics_come_back() -> Result<()> {
+    let cluster = plain("run").start()?;
+    let pod = cluster.pod("web-1")?;
+    let (listener, address) = pod.run(|| -> Result<_> {
+        let listener = TcpListener::bind((pod.address().v4, 7777))?;
+        Ok((listener, SocketAddr::new(pod.address().v4.into(), 7777)))
+    })??;
+    let stream = cluster
+        .client("client")?
+        .run(|| TcpStream::connect_timeout(&address, SECONDS_10))??;
+    assert_eq!(listener.accept()?.1, stream.local_addr()?);
+    let panic = catch_unwind(AssertUnwindSafe(|| pod.run(|| panic!("from inside"))));
+    assert_eq!(panic.unwrap_err().downcast_ref(), Some(&"from inside"));
+    Ok(())
+}
+
+#[test]
+fn a_node_sees_its_own_links_bpffs_and_cgroup_only() -> Result<()> {
+    let cluster = plain("node").start()?;
+    let node = cluster.node("node1")?;
+    let script = "ls /sys/class/net; ls -A /sys/fs/bpf /run; cat /proc/mounts; \
+                  cat /sys/fs/cgroup/cgroup.procs | grep -c .";
+    let text = node.output("sh", &["-c", script])?;
+    assert!(text.contains("pod1") && !text.contains("br0"), "{text}");
+    let cgroups: Vec<_> = text.lines().filter(|l| l.contains(" cgroup2 ")).collect();
+    assert_eq!(cgroups.len(), 1, "{text}");
+    assert!(cgroups[0].contains(" /sys/fs/cgroup "), "{text}");
+    assert!(text.contains("bpf /sys/fs/bpf bpf"), "{text}");
+    Ok(())
+}
+
+#[test]
+fn ecmp_clients_use_all_nodes() -> Result<()> {
+    let cluster = Cluster::builder("ecmp")
+        .client_of_all_nodes("client")
+        .without_agents()
+        .start()?;
+    let client = cluster.client("client")?;
+    let routes = client.output("ip", &["route", "show", "203.0.113.0/24"])?;
+    assert!(
+        routes.contains("172.18.0.11") && routes.contains("172.18.0.12"),
+        "{routes}"
+    );
+    Ok(())
+}
+
+#[test]
+fn two_clusters_do_not_see_each_other() -> Result<()> {
+    let (one, two) = (plain("one").start()?, plain("two").start()?);
+    one.serve()?;
+    let address: IpAddr = one.pod("web-1")?.address().v4.into();
+    assert_eq!(
+        one.client("client")?
+            .http(address, HTTP_PORT)
+            .requests(2)
+            .run()?
+            .failed,
+        0
+    );
+    let other = two
+        .client("client")?
+        .http(address, HTTP_PORT)
+        .requests(2)
+        .run()?;
+    assert_eq!(
+        other.failed, 2,
+        "the same address, but nobody serves there: {other:?}"
+    );
+    one.remove()?;
+    let report = two
+        .client("client")?
+        .output("ping", &["-c1", "-W2", "172.18.0.12"]);
+    let report = report.or_else(|_| {
+        // Without ping: a refused connection is an answer as well.
+        let node = SocketAddr::new(two.node("node2")?.address().v4.into(), 9);
+        let error = two
+            .client("client")?
+            .run(|| TcpStream::connect_timeout(&node, SECONDS_10))?;
+        Ok::<_, anyhow::Error>(error.unwrap_err().to_string())
+    })?;
+    assert!(
+        report.contains("1 received") || report.contains("refused"),
+        "{report}"
+    );
+    Ok(())
+}
+
+#[test]
+fn a_panic_leaves_nothing() -> Result<()> {
+    let cluster = plain("panic").start()?;
+    cluster.serve()?;
+    let record = cluster.record().clone();
+    assert!(
+        traces(&record).len() > 5,
+        "the search finds a living cluster"
+    );
+    catch_unwind(AssertUnwindSafe(move || {
+        let _cluster = cluster;
+        panic!("on purpose");
+    }))
+    .unwrap_err();
+    assert_eq!(traces(&record), Vec::<String>::new());
+    Ok(())
+}
+
+#[test]
+fn a_failed_build_leaves_nothing() {
+    let too_long = "a-name-that-is-too-long-for-an-interface";
+    let error = Cluster::builder("bad")
+        .client(too_long)
+        .without_agents()
+        .start()
+        .unwrap_err();
+    assert!(error.to_string().contains(too_long), "{error:#}");
+    assert!(
+        !run::all()
+            .iter()
+            .any(|record| record.id.starts_with("bad-"))
+    );
+}
+
+/// Not a test: the victim of the next two, which start this executable anew.
+#[test]
+#[ignore = "makes a cluster and waits for its end: run by other tests"]
+fn victim() {
+    let cluster = plain("victim").start().unwrap();
+    cluster.serve().unwrap();
+    println!("{READY}{}", cluster.id());
+    wait::until_true("the end", Duration::from_secs(60), || false).unwrap();
+}
+
+/// What [`victim`] prints before the id of its cluster.
+const READY: &str = "cluster=";
+
+/// Starts [`victim`] in a process of its own and returns it with its cluster.
+fn start_victim() -> Result<(Child, Record)> {
+    let mut command = Command::new(std::env::current_exe()?);
+    command.args([
+        "--ignored",
+        "--exact",
+        "victim",
+        "--nocapture",
+        "--test-threads=1",
+    ]);
+    let mut child = command.stdout(Stdio::piped()).spawn()?;
+    let lines = BufReader::new(child.stdout.take().unwrap()).lines();
+    let id = lines
+        .map_while(Result::ok)
+        .find_map(|line| Some(line.split_once(READY)?.1.to_owned()));
+    Ok((child, Record::read(&id.context("the victim ended early")?)?))
+}
+
+#[test]
+fn what_a_killed_process_left_is_swept() -> Result<()> {
+    let (mut child, record) = start_victim()?;
+    child.kill()?;
+    child.wait()?;
+    assert!(!traces(&record).is_empty() || !Path::new(run::DIRECTORY).exists());
+    // Another test's cluster may be the one that sweeps.
+    run::sweep();
+    wait::until("the sweep", SECONDS_10, || {
+        let left = traces(&record);
+        ensure!(left.is_empty(), "{left:?}");
+        Ok(())
+    })
+}
+
+#[test]
+fn a_signal_removes_the_cluster() -> Result<()> {
+    for signal in [
+        nix::sys::signal::Signal::SIGINT,
+        nix::sys::signal::Signal::SIGTERM,
+    ] {
+        let (mut child, record) = start_victim()?;
+        nix::sys::signal::kill(nix::unistd::Pid::from_raw(child.id().cast_signed()), signal)?;
+        let status = child.wait()?;
+        assert_eq!(traces(&record), Vec::<String>::new(), "{signal}");
+        assert_eq!(
+            std::os::unix::process::ExitStatusExt::signal(&status),
+            Some(signal as i32)
+        );
+    }
+    Ok(())
+}
+
+#[test]
+fn a_kept_cluster_outlives_its_object_and_is_removed_by_id() -> Result<()> {
+    let cluster = plain("keep").start()?;
+    cluster.serve()?;
+    let id = cluster.keep()?.id;
+    let (swept, _) = run::sweep();
+    assert!(!swept.contains(&id));
+    let record = Record::read(&id)?;
+    let address = "http://10.244.2.11:8080/";
+    let client = record.place_of("client")?;
+    let report = client
+        .http("10.244.2.11".parse()?, HTTP_PORT)
+        .requests(1)
+        .run();
+    record.remove()?;
+    assert_eq!(report?.failed, 0, "{address} still answers");
+    assert_eq!(traces(&record), Vec::<String>::new());
+    Ok(())
+}
