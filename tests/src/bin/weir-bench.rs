@@ -1,0 +1,39 @@
+//! Measures one thing: `weir-bench NAME [--json FILE]`, started by `cargo xtask bench`.
+
+use std::path::PathBuf;
+use std::process::ExitCode;
+
+use clap::{Parser, Subcommand};
+use weir_tests::bench;
+
+/// Measures Weir beside a reference in the same run
+#[derive(Parser)]
+#[command(version)]
+struct Arguments {
+    #[command(subcommand)]
+    bench: Bench,
+    /// Write the figures to this file
+    #[arg(long, value_name = "FILE", global = true)]
+    json: Option<PathBuf>,
+}
+
+#[derive(Subcommand)]
+enum Bench {
+    /// Time to build Maglev tables
+    Maglev,
+}
+
+fn main() -> ExitCode {
+    let arguments = Arguments::parse();
+    let json = arguments.json.as_deref();
+    let result = match arguments.bench {
+        Bench::Maglev => bench::maglev::run(json),
+    };
+    match result {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            eprintln!("weir-bench: {error:#}");
+            ExitCode::FAILURE
+        }
+    }
+}
