@@ -5,6 +5,7 @@
 
 use std::fs;
 use std::net::IpAddr;
+use std::path::{Path, PathBuf};
 use std::thread;
 
 use anyhow::{Context, Result, bail};
@@ -28,6 +29,7 @@ pub struct ClusterBuilder {
     more_pods: Vec<(String, usize)>,
     clients: Vec<(String, Via)>,
     agents: Option<AgentConfig>,
+    manifests: Option<PathBuf>,
 }
 
 impl ClusterBuilder {
@@ -74,6 +76,13 @@ impl ClusterBuilder {
         self
     }
 
+    /// With the files of `directory` as manifests, instead of those that describe the members.
+    #[must_use]
+    pub fn manifests(mut self, directory: PathBuf) -> Self {
+        self.manifests = Some(directory);
+        self
+    }
+
     /// Without agents: nodes only route.
     #[must_use]
     pub fn without_agents(mut self) -> Self {
@@ -88,14 +97,21 @@ impl ClusterBuilder {
     /// When the machine does not allow it or an agent does not become ready; nothing is left then.
     pub fn start(&self) -> Result<Cluster> {
         let (removed, problems) = run::sweep();
-        removed
-            .iter()
-            .for_each(|id| eprintln!("removed what was left of cluster {id}"));
-        problems.iter().for_each(|error| eprintln!("{error:#}"));
+        for id in removed {
+            eprintln!("removed what was left of cluster {id}");
+        }
+        for error in problems {
+            eprintln!("{error:#}");
+        }
         let plan = Plan::new(&self.shape())?;
-        let cluster = build::build(&self.name, plan, self.agents.as_ref())?;
+        let cluster = build::build(&self.name, &plan, self.agents.as_ref())?;
         if self.agents.is_some() {
-            cluster.apply(&manifest::members(&cluster.plan.nodes, &cluster.plan.pods))?;
+            match &self.manifests {
+                Some(directory) => cluster.apply_directory(directory)?,
+                None => {
+                    cluster.apply(&manifest::members(&cluster.plan.nodes, &cluster.plan.pods))?;
+                }
+            }
             cluster.start_agents()?;
         }
         Ok(cluster)
@@ -140,6 +156,7 @@ impl Cluster {
             more_pods: Vec::new(),
             clients: Vec::new(),
             agents: Some(AgentConfig::default()),
+            manifests: None,
         }
     }
 
@@ -249,6 +266,18 @@ impl Cluster {
         self.apply_text(&manifest.file, &manifest.to_yaml()?)
     }
 
+    fn apply_directory(&self, directory: &Path) -> Result<()> {
+        let context = || format!("read the manifests in {}", directory.display());
+        for entry in fs::read_dir(directory).with_context(context)? {
+            let path = entry.with_context(context)?.path();
+            if let (Some("yaml"), Some(file)) = (extension(&path), path.file_stem()) {
+                let text = fs::read_to_string(&path).with_context(context)?;
+                self.apply_text(&file.to_string_lossy(), &text)?;
+            }
+        }
+        Ok(())
+    }
+
     /// Writes `text` as `file`.yaml to the manifests directory of every agent, each in one step.
     ///
     /// # Errors
@@ -326,6 +355,10 @@ impl Drop for Cluster {
             eprintln!("{error:#}");
         }
     }
+}
+
+fn extension(path: &Path) -> Option<&str> {
+    path.extension()?.to_str()
 }
 
 fn find<'a, T>(all: &'a [T], name: &str, name_of: impl Fn(&T) -> &str) -> Result<&'a T> {

@@ -27,11 +27,14 @@
 //! | [`traffic`] | servers, clients and load, with reports |
 //! | [`capture`] | packets of any link, with a judgement on their checksums |
 //! | [`manifest`] | Kubernetes objects as YAML |
+//! | [`demo`], [`bench`] | the programs `weir-demo` and `weir-bench` |
 
 pub mod agent;
+pub mod bench;
 pub mod binary;
 pub mod capture;
 pub mod cluster;
+pub mod demo;
 pub mod manifest;
 pub mod mounts;
 pub mod namespace;

@@ -1,0 +1,30 @@
+//! The demo: a cluster of two nodes on this machine, real requests to a Service, the flows seen.
+
+use std::path::PathBuf;
+use std::process::ExitCode;
+
+use clap::Parser;
+use weir_tests::demo;
+
+/// Balances real HTTP requests between network namespaces and shows the flows
+#[derive(Parser)]
+#[command(version)]
+struct Arguments {
+    /// Leave the cluster up, and print how to enter it
+    #[arg(long)]
+    keep: bool,
+    /// Write the figures to this file
+    #[arg(long, value_name = "FILE")]
+    json: Option<PathBuf>,
+}
+
+fn main() -> ExitCode {
+    let arguments = Arguments::parse();
+    match demo::run(arguments.keep, arguments.json.as_deref()) {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            eprintln!("\nThe demo failed: {error:#}");
+            ExitCode::FAILURE
+        }
+    }
+}

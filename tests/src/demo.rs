@@ -1,0 +1,346 @@
+//! The demo: the main job from one end to the other, with real packets.
+//!
+//! Manifests in a directory become Maglev tables, XDP spreads real HTTP requests from a client
+//! outside over four pods on two nodes, and the flows of it are read back with the CLI. Whatever
+//! is printed was measured in this run; if anything is amiss the demo fails.
+
+use std::collections::BTreeMap;
+use std::fs;
+use std::io::IsTerminal as _;
+use std::net::{IpAddr, SocketAddr};
+use std::path::{Path, PathBuf};
+use std::time::{Duration, Instant};
+
+use anyhow::{Context, Result, bail};
+use serde::Serialize;
+
+use crate::agent::Status;
+use crate::plan;
+use crate::traffic::HttpReport;
+use crate::{Cluster, wait};
+
+mod screen;
+
+use screen::Screen;
+
+/// Requests over IPv4.
+const REQUESTS_V4: u32 = 2_000;
+/// Requests over IPv6.
+const REQUESTS_V6: u32 = 500;
+/// Requests between two lines of progress.
+const STEP: u32 = 250;
+/// Requests at a time.
+const PARALLEL: u32 = 8;
+/// Port of the Service.
+const PORT: u16 = 80;
+/// How long flows may take from the packet to the answer of the agent.
+const FLOWS_DEADLINE: Duration = Duration::from_secs(10);
+/// How long the manifests may take to become balanced packets.
+const SERVICE_DEADLINE: Duration = Duration::from_secs(10);
+
+/// The figures of a demo; the names are relied on.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+struct Figures {
+    requests: u64,
+    failed: u64,
+    backends: BTreeMap<SocketAddr, u64>,
+    flows_seen: u64,
+    flows_lost: u64,
+    xdp_mode: &'static str,
+    nodes: usize,
+}
+
+/// The manifests of the demo.
+pub fn manifests() -> PathBuf {
+    Path::new(env!("CARGO_MANIFEST_DIR")).join("../deploy/examples/demo")
+}
+
+/// Runs the demo, leaves the cluster up if `keep` is set, and writes the figures to `json`.
+///
+/// # Errors
+///
+/// When a request failed, a backend got none, no flow was seen, or anything before that failed.
+pub fn run(keep: bool, json: Option<&Path>) -> Result<()> {
+    let screen = Screen::new(std::io::stdout().is_terminal());
+    screen.heading("A cluster in network namespaces");
+    let start = Instant::now();
+    let cluster = Cluster::builder("demo")
+        .nodes(2)
+        .pods_per_node(2)
+        .client("client")
+        .manifests(manifests())
+        .start()
+        .context("start the cluster")?;
+    cluster.serve().context("start the servers of the pods")?;
+    let figures = show(&screen, &cluster, start)?;
+    if let Some(path) = json {
+        let text = serde_json::to_string_pretty(&figures).context("encode the figures")?;
+        fs::write(path, text + "\n").with_context(|| format!("write {}", path.display()))?;
+    }
+    let verdict = figures.judge(cluster.pods().len() * 2);
+    screen.next_steps(keep.then_some(cluster.id()))?;
+    if keep {
+        cluster.keep()?;
+    } else {
+        cluster.remove()?;
+    }
+    verdict?;
+    println!("Done in {:.1} s.", start.elapsed().as_secs_f64());
+    Ok(())
+}
+
+fn show(screen: &Screen, cluster: &Cluster, start: Instant) -> Result<Figures> {
+    let statuses = statuses(cluster)?;
+    let xdp_mode = xdp_mode(&statuses);
+    Screen::cluster(cluster, xdp_mode, start.elapsed());
+    if let Err(reason) = cluster.native_xdp() {
+        println!("XDP cannot send from veths in native mode: {reason}");
+    }
+    let [v4, v6] = plan::vip(0).both();
+    wait_for_service(cluster, &[v4, v6])?;
+    screen.heading("Requests from the client outside");
+    let mut total = HttpReport::default();
+    for (address, requests) in [(v4, REQUESTS_V4), (v6, REQUESTS_V6)] {
+        total.merge(send(screen, cluster, address, requests)?);
+    }
+    screen.heading("Where they went");
+    Screen::distribution(cluster, &total);
+    screen.heading("The last flows, as `weir observe` shows them");
+    let (flows_seen, flows_lost) = wait_for_flows(cluster)?;
+    Screen::flows(cluster)?;
+    println!("  {flows_seen} flow events seen on both nodes, {flows_lost} lost");
+    Ok(Figures {
+        requests: total.requests,
+        failed: total.failed,
+        backends: total.backends,
+        flows_seen,
+        flows_lost,
+        xdp_mode,
+        nodes: cluster.nodes().len(),
+    })
+}
+
+fn statuses(cluster: &Cluster) -> Result<Vec<Status>> {
+    cluster
+        .nodes()
+        .iter()
+        .map(|node| node.agent()?.status())
+        .collect()
+}
+
+/// `native` if every node runs XDP in the driver of its uplink, else `generic`.
+fn xdp_mode(statuses: &[Status]) -> &'static str {
+    if statuses.iter().all(Status::is_xdp_native) {
+        "native"
+    } else {
+        "generic"
+    }
+}
+
+fn wait_for_service(cluster: &Cluster, addresses: &[IpAddr]) -> Result<()> {
+    let client = cluster.client("client")?;
+    wait::until("the Service to be balanced", SERVICE_DEADLINE, || {
+        for address in addresses {
+            let report = client
+                .http(*address, PORT)
+                .requests(1)
+                .timeout(Duration::from_secs(1))
+                .run()?;
+            if report.failed > 0 {
+                bail!("{address}: {:?}", report.failures.0);
+            }
+        }
+        Ok(())
+    })
+}
+
+fn send(screen: &Screen, cluster: &Cluster, to: IpAddr, requests: u32) -> Result<HttpReport> {
+    let client = cluster.client("client")?;
+    let mut total = HttpReport::default();
+    while total.requests < u64::from(requests) {
+        let left = requests - total.requests as u32;
+        let traffic = client
+            .http(to, PORT)
+            .requests(left.min(STEP))
+            .parallel(PARALLEL);
+        total.merge(
+            traffic
+                .run()
+                .with_context(|| format!("send requests to {to}"))?,
+        );
+        screen.progress(to, requests, &total);
+    }
+    screen.end_of_progress();
+    for (text, count) in &total.failures.0 {
+        println!("  {count} x {text}");
+    }
+    Ok(total)
+}
+
+/// Waits until every node has seen flows, and returns how many were seen and lost in all.
+fn wait_for_flows(cluster: &Cluster) -> Result<(u64, u64)> {
+    wait::until("flows on every node", FLOWS_DEADLINE, || {
+        let statuses = statuses(cluster)?;
+        if let Some(status) = statuses.iter().find(|status| status.flows_seen() == 0) {
+            bail!("none on {}", status.node_name());
+        }
+        let seen = statuses.iter().map(Status::flows_seen).sum();
+        Ok((seen, statuses.iter().map(Status::flows_lost).sum()))
+    })
+}
+
+impl Figures {
+    /// Did everything work? `backends` is the number of addresses that should have been reached.
+    fn judge(&self, backends: usize) -> Result<()> {
+        let mut wrong = Vec::new();
+        if self.failed > 0 {
+            wrong.push(format!(
+                "{} of {} requests failed",
+                self.failed, self.requests
+            ));
+        }
+        if self.requests < u64::from(REQUESTS_V4 + REQUESTS_V6) {
+            wrong.push(format!("only {} requests were made", self.requests));
+        }
+        if self.backends.len() != backends {
+            wrong.push(format!(
+                "{} of {backends} backends got requests",
+                self.backends.len()
+            ));
+        }
+        if self.flows_seen == 0 {
+            wrong.push("no flow was seen".into());
+        }
+        if wrong.is_empty() {
+            Ok(())
+        } else {
+            bail!("{}", wrong.join(", "))
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::plan::{Plan, Shape, Via};
+    use serde::Deserialize as _;
+    use serde_json::Value;
+
+    fn documents() -> Vec<Value> {
+        let files = fs::read_dir(manifests())
+            .unwrap()
+            .map(|entry| entry.unwrap().path());
+        let texts = files
+            .map(|path| fs::read_to_string(path).unwrap())
+            .collect::<Vec<_>>();
+        let parse = |text: &String| {
+            serde_yaml_ng::Deserializer::from_str(text)
+                .map(|document| Value::deserialize(document).unwrap())
+                .collect::<Vec<_>>()
+        };
+        texts.iter().flat_map(parse).collect()
+    }
+
+    #[test]
+    fn manifests_name_the_addresses_that_the_cluster_has() {
+        let pods = (1..=4)
+            .map(|number| (format!("web-{number}"), (number - 1) / 2))
+            .collect();
+        let clients = vec![("client".into(), Via::Node(0))];
+        let plan = Plan::new(&Shape {
+            nodes: 2,
+            pods,
+            clients,
+        })
+        .unwrap();
+        let documents = documents();
+        let of_kind = |kind: &str| {
+            documents
+                .iter()
+                .filter(|d| d["kind"] == kind)
+                .collect::<Vec<_>>()
+        };
+        let found = of_kind("Pod");
+        assert_eq!(found.len(), plan.pods.len());
+        for (document, pod) in found.into_iter().zip(&plan.pods) {
+            let text = document.to_string();
+            assert_eq!(document["metadata"]["name"], pod.name);
+            assert_eq!(document["spec"]["nodeName"], plan.nodes[pod.node].name);
+            pod.address
+                .both()
+                .iter()
+                .for_each(|ip| assert!(text.contains(&format!("\"{ip}\""))));
+        }
+        for (document, node) in of_kind("Node").into_iter().zip(&plan.nodes) {
+            let text = document.to_string();
+            node.address
+                .both()
+                .iter()
+                .for_each(|ip| assert!(text.contains(&format!("\"{ip}\""))));
+            node.pod_ranges
+                .iter()
+                .for_each(|range| assert!(text.contains(range)));
+        }
+        let slices = of_kind("EndpointSlice")
+            .iter()
+            .map(ToString::to_string)
+            .collect::<String>();
+        for ip in plan.pods.iter().flat_map(|pod| pod.address.both()) {
+            assert!(slices.contains(&format!("\"{ip}\"")), "{ip}");
+        }
+        let service = of_kind("Service")[0].to_string();
+        let addresses = [plan::vip(0), plan::cluster_ip(0)];
+        for ip in addresses.iter().flat_map(|address| address.both()) {
+            assert!(service.contains(&format!("\"{ip}\"")), "{ip}");
+        }
+    }
+
+    fn figures() -> Figures {
+        Figures {
+            requests: 2_500,
+            failed: 0,
+            backends: [("10.244.1.11:8080".parse().unwrap(), 2_500)].into(),
+            flows_seen: 1,
+            flows_lost: 0,
+            xdp_mode: "native",
+            nodes: 2,
+        }
+    }
+
+    #[test]
+    fn figures_are_written_as_others_read_them() {
+        let text = serde_json::to_string(&figures()).unwrap();
+        let expected = r#"{"requests":2500,"failed":0,"backends":{"10.244.1.11:8080":2500},"flows_seen":1,"flows_lost":0,"xdp_mode":"native","nodes":2}"#;
+        assert_eq!(text, expected);
+    }
+
+    #[test]
+    fn a_demo_that_did_not_work_fails() {
+        assert!(figures().judge(1).is_ok());
+        assert!(figures().judge(8).is_err());
+        assert!(
+            Figures {
+                failed: 1,
+                ..figures()
+            }
+            .judge(1)
+            .is_err()
+        );
+        assert!(
+            Figures {
+                requests: 9,
+                ..figures()
+            }
+            .judge(1)
+            .is_err()
+        );
+        assert!(
+            Figures {
+                flows_seen: 0,
+                ..figures()
+            }
+            .judge(1)
+            .is_err()
+        );
+    }
+}
