@@ -1,0 +1,17 @@
+//! What users see of Weir: scenarios in clusters of network namespaces with a real agent on every
+//! node. Each test makes its own cluster; several run beside each other.
+
+#[path = "cluster/balancing.rs"]
+mod balancing;
+#[path = "cluster/changes.rs"]
+mod changes;
+#[path = "cluster/flows.rs"]
+mod flows;
+#[path = "cluster/lifecycle.rs"]
+mod lifecycle;
+#[path = "cluster/setting.rs"]
+mod setting;
+#[path = "cluster/sockets.rs"]
+mod sockets;
+#[path = "cluster/untouched.rs"]
+mod untouched;

@@ -1,0 +1,207 @@
+//! A file changes, and the data path follows.
+
+use std::collections::BTreeSet;
+use std::net::IpAddr;
+use std::time::{Duration, Instant};
+
+use anyhow::{Result, ensure};
+use weir_tests::manifest::Service;
+use weir_tests::traffic::server::HTTP_PORT;
+use weir_tests::{Cluster, plan, wait};
+
+use crate::setting::{
+    ECHO, HTTP, NODE_PORT, SOON, ordinary, start_with_web, try_once, wait_for_web, web,
+};
+
+/// Names of the servers that answered `requests` requests, all of which must succeed.
+fn answering(cluster: &Cluster, address: IpAddr, requests: u32) -> Result<BTreeSet<String>> {
+    let report = cluster
+        .client("client")?
+        .http(address, HTTP)
+        .requests(requests)
+        .run()?;
+    ensure!(report.failed == 0, "{report:?}");
+    Ok(report.names.into_keys().collect())
+}
+
+#[test]
+fn a_new_service_is_balanced_within_a_tenth_of_a_second() -> Result<()> {
+    let cluster = start_with_web(&ordinary("reload"))?;
+    let mut times = Vec::new();
+    for index in 1..6 {
+        let name = format!("extra-{index}");
+        let service = Service::new(&name)
+            .external(plan::vip(index).both())
+            .tcp("http", 80, 8080);
+        let manifest = service.over(cluster.web_pods());
+        let to = std::net::SocketAddr::new(plan::vip(index).v4.into(), 80);
+        let client = cluster.client("client")?;
+        let took = client.run(|| -> Result<Duration> {
+            let start = Instant::now();
+            cluster.apply(&manifest)?;
+            wait::until("the new Service", SOON, || {
+                let deadline = Duration::from_millis(20);
+                Ok(std::net::TcpStream::connect_timeout(&to, deadline).map(drop)?)
+            })?;
+            Ok(start.elapsed())
+        })??;
+        times.push(took);
+    }
+    // The machine is shared: the best of five shows what the agent does.
+    let best = times.iter().min().expect("five were taken");
+    assert!(*best < Duration::from_millis(100), "{times:?}");
+    Ok(())
+}
+
+#[test]
+fn a_backend_that_left_gets_no_new_connections() -> Result<()> {
+    let cluster = start_with_web(&ordinary("leave"))?;
+    let left = "web-3";
+    let rest = || cluster.web_pods().filter(|pod| pod.name() != left);
+    cluster.apply(&web().over(rest()))?;
+    let expected: BTreeSet<_> = rest().map(|pod| pod.name().to_owned()).collect();
+    for vip in cluster.vips(0) {
+        wait::until("the backend to leave", SOON, || {
+            let names = answering(&cluster, vip, 60)?;
+            ensure!(names == expected, "{names:?} answer");
+            Ok(())
+        })?;
+    }
+    cluster.pod(left)?.stop_serving();
+    for vip in cluster.vips(0) {
+        assert_eq!(answering(&cluster, vip, 100)?, expected);
+    }
+    cluster.pod(left)?.serve()?;
+    cluster.apply(&web().over(cluster.web_pods()))?;
+    wait::until("the backend to come back", SOON, || {
+        let names = answering(&cluster, cluster.vips(0)[0], 60)?;
+        ensure!(names.contains(left), "{names:?} answer");
+        Ok(())
+    })
+}
+
+#[test]
+fn connections_to_other_backends_do_not_notice_one_that_leaves() -> Result<()> {
+    let cluster = start_with_web(&ordinary("steady"))?;
+    let client = cluster.client("client")?;
+    let streams = client
+        .stream(cluster.vips(0)[0], ECHO)
+        .streams(16)
+        .start()?;
+    let left = "web-1";
+    cluster.apply(&web().over(cluster.web_pods().filter(|pod| pod.name() != left)))?;
+    wait::until("the backend to leave", SOON, || {
+        let names = answering(&cluster, cluster.vips(0)[0], 60)?;
+        ensure!(!names.contains(left), "{names:?} answer");
+        Ok(())
+    })?;
+    for report in streams.stop()? {
+        let server = report.server.as_ref().map(|answer| answer.name.as_str());
+        assert!(server == Some(left) || report.error.is_none(), "{report:?}");
+    }
+    Ok(())
+}
+
+#[test]
+fn a_deleted_service_is_gone_at_all_its_addresses() -> Result<()> {
+    let cluster = start_with_web(&ordinary("delete"))?;
+    cluster.delete("service-web")?;
+    let gone = |address: IpAddr, port: u16| {
+        let what = format!("{address}:{port} to be gone");
+        wait::until_true(&what, SOON, || try_once(&cluster, address, port).is_err())
+    };
+    for vip in cluster.vips(0) {
+        gone(vip, HTTP)?;
+    }
+    for node in cluster.nodes() {
+        gone(node.address().v4.into(), NODE_PORT)?;
+    }
+    let asker = cluster.pod("asker")?;
+    let address = plan::cluster_ip(0).v4.into();
+    let report = asker
+        .http(address, HTTP)
+        .requests(1)
+        .timeout(Duration::from_secs(1))
+        .run()?;
+    assert_eq!(report.failed, 1);
+    let list = cluster.node("node1")?.agent()?.weir(&["service", "list"])?;
+    assert!(!list.contains("web"), "{list}");
+    cluster.apply(&web().over(cluster.web_pods()))?;
+    wait_for_web(&cluster)
+}
+
+#[test]
+fn a_bad_manifest_is_reported_and_disturbs_nothing() -> Result<()> {
+    let cluster = start_with_web(&ordinary("bad"))?;
+    let client = cluster.client("client")?;
+    let load = client.load(cluster.vips(0)[0], HTTP, 100).start()?;
+    let text = "apiVersion: v1\nkind: Service\nmetadata:\n  name: broken\n  namespace: default\n\
+                spec:\n  clusterIP: 10.96.0.99\n  ports:\n    - port: eighty\n---\n: not yaml [";
+    cluster.apply_text("broken", text)?;
+    for node in cluster.nodes() {
+        wait::until("the problem to be shown", SOON, || {
+            let problems = node.agent()?.status()?.problems();
+            ensure!(
+                problems.iter().any(|p| p.contains("broken.yaml")),
+                "{problems:?}"
+            );
+            Ok(())
+        })?;
+        let text = node.agent()?.weir_output(&["status"])?;
+        let text = String::from_utf8_lossy(&text.stdout).into_owned();
+        assert!(text.contains("broken.yaml"), "{text}");
+    }
+    // The text of a good Service made bad: its last good state stays.
+    let good = web().over(cluster.web_pods()).to_yaml()?;
+    cluster.apply_text(
+        "service-web",
+        &good.replacen("port: 80\n", "port: eighty\n", 1),
+    )?;
+    wait::until("the second problem to be shown", SOON, || {
+        let problems = cluster.node("node1")?.agent()?.status()?.problems();
+        ensure!(
+            problems.iter().any(|p| p.contains("service-web.yaml")),
+            "{problems:?}"
+        );
+        Ok(())
+    })?;
+    assert_eq!(answering(&cluster, cluster.vips(0)[0], 60)?.len(), 4);
+    cluster.delete("broken")?;
+    cluster.apply_text("service-web", &good)?;
+    wait::until("the problems to go", SOON, || {
+        let problems = cluster.node("node1")?.agent()?.status()?.problems();
+        ensure!(problems.is_empty(), "{problems:?}");
+        Ok(())
+    })?;
+    let report = load.stop()?;
+    assert_eq!(report.failed, 0, "{report:?}");
+    Ok(())
+}
+
+#[test]
+fn an_interface_that_appears_later_is_followed() -> Result<()> {
+    let cluster = start_with_web(&ordinary("later"))?;
+    let (node, pod) = (cluster.node("node1")?, cluster.pod("asker")?);
+    // The node's end of the veth goes away and comes back under another name, as a CNI might do.
+    let interface = pod.host_interface();
+    node.output("ip", &["link", "set", interface, "down"])?;
+    node.output("ip", &["link", "set", interface, "name", "pod-new"])?;
+    node.output("ip", &["link", "set", "pod-new", "up"])?;
+    let v4 = format!("{}/32", pod.address().v4);
+    node.output("ip", &["route", "replace", &v4, "dev", "pod-new"])?;
+    let address = plan::cluster_ip(0).v4.into();
+    wait::until("the pod to reach the Service again", SOON, || {
+        let report = pod
+            .http(address, HTTP)
+            .requests(4)
+            .timeout(Duration::from_secs(1))
+            .run()?;
+        ensure!(report.failed == 0, "{report:?}");
+        Ok(())
+    })?;
+    let report = cluster
+        .client("client")?
+        .http(pod.address().v4.into(), HTTP_PORT);
+    assert_eq!(report.requests(2).run()?.failed, 0);
+    Ok(())
+}

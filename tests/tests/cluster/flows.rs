@@ -1,0 +1,108 @@
+//! Who talked to whom, as the operator sees it.
+
+use anyhow::{Context, Result, ensure};
+use serde_json::Value;
+use weir_tests::cluster::Node;
+use weir_tests::wait;
+
+use crate::setting::{HTTP, SOON, ordinary, start_with_web};
+
+/// Flows that `weir observe` prints as JSON.
+fn observe(node: &Node, arguments: &[&str]) -> Result<Vec<Value>> {
+    let arguments = [&["observe", "-o", "json", "--last", "200"], arguments].concat();
+    let text = node.agent()?.weir(&arguments)?;
+    let lines = text
+        .lines()
+        .map(|line| serde_json::from_str(line).context("decode a flow"));
+    let flows = lines.collect::<Result<Vec<Value>>>()?;
+    Ok(flows
+        .into_iter()
+        .map(|mut response| response["flow"].take())
+        .collect())
+}
+
+#[test]
+fn flows_name_pods_and_the_client() -> Result<()> {
+    let cluster = start_with_web(&ordinary("observe"))?;
+    let client = cluster.client("client")?;
+    for vip in cluster.vips(0) {
+        assert_eq!(client.http(vip, HTTP).requests(40).run()?.failed, 0);
+    }
+    for node in cluster.nodes() {
+        let pods = cluster
+            .web_pods()
+            .filter(|pod| pod.node_name() == node.name());
+        for pod in pods {
+            wait::until(&format!("flows to {}", pod.name()), SOON, || {
+                let flows = observe(node, &["--protocol", "tcp"])?;
+                let ours = |flow: &&Value| flow["destination"]["pod_name"] == pod.name();
+                let flow = flows
+                    .iter()
+                    .find(ours)
+                    .with_context(|| format!("{flows:?}"))?;
+                ensure!(flow["destination"]["namespace"] == "default", "{flow}");
+                ensure!(flow["verdict"] == "FORWARDED", "{flow}");
+                ensure!(flow["node_name"] == node.name(), "{flow}");
+                Ok(())
+            })?;
+        }
+        let text = node.agent()?.weir(&["observe", "--last", "50"])?;
+        assert!(text.contains("default/web-"), "{text}");
+        assert!(text.contains("FORWARDED"), "{text}");
+    }
+    Ok(())
+}
+
+#[test]
+fn filters_select_flows() -> Result<()> {
+    let cluster = start_with_web(&ordinary("filter"))?;
+    let (node, asker) = (cluster.node("node1")?, cluster.pod("asker")?);
+    let target = cluster.pod("web-3")?;
+    let address = target.address().v4;
+    assert_eq!(
+        asker.http(address.into(), 8080).requests(5).run()?.failed,
+        0
+    );
+    let ip = address.to_string();
+    wait::until("flows of the pod", SOON, || {
+        let flows = observe(node, &["--pod", "default/asker", "--ip", &ip])?;
+        ensure!(!flows.is_empty(), "none");
+        Ok(())
+    })?;
+    let is_about = |flow: &Value, key: &str, value: &str| {
+        [&flow["source"], &flow["destination"]]
+            .iter()
+            .any(|end| end[key] == value)
+    };
+    for flow in observe(node, &["--pod", "default/asker"])? {
+        assert!(is_about(&flow, "pod_name", "asker"), "{flow}");
+    }
+    assert!(observe(node, &["--pod", "default/nobody"])?.is_empty());
+    for flow in observe(node, &["--protocol", "udp"])? {
+        assert!(flow["l4"]["UDP"].is_object(), "{flow}");
+    }
+    Ok(())
+}
+
+#[test]
+fn nothing_is_lost_at_a_modest_rate_and_losses_would_be_counted() -> Result<()> {
+    let cluster = start_with_web(&ordinary("counted"))?;
+    let client = cluster.client("client")?;
+    assert_eq!(
+        client
+            .http(cluster.vips(0)[0], HTTP)
+            .requests(200)
+            .run()?
+            .failed,
+        0
+    );
+    for node in cluster.nodes() {
+        wait::until("flows to be counted", SOON, || {
+            let status = node.agent()?.status()?;
+            ensure!(status.flows_seen() > 0, "{}", status.0);
+            ensure!(status.flows_lost() == 0, "{}", status.0);
+            Ok(())
+        })?;
+    }
+    Ok(())
+}

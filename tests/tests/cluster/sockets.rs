@@ -1,0 +1,115 @@
+//! Processes on a node reach ClusterIPs: translated once, at connect time, and none the wiser.
+
+use std::collections::BTreeSet;
+use std::net::{IpAddr, SocketAddr};
+
+use anyhow::Result;
+use weir_tests::plan;
+use weir_tests::traffic::server::{HTTP_PORT, UDP_PORT};
+
+use crate::setting::{DATAGRAMS, HTTP, SOON, backends, ordinary, start_with_web};
+use weir_tests::wait;
+
+fn cluster_ips() -> [IpAddr; 2] {
+    plan::cluster_ip(0).both()
+}
+
+#[test]
+fn a_pod_reaches_a_cluster_ip_and_is_told_that_it_did() -> Result<()> {
+    let cluster = start_with_web(&ordinary("clusterip"))?;
+    let pod = cluster.pod("asker")?;
+    for address in cluster_ips() {
+        let report = pod.http(address, HTTP).requests(100).run()?;
+        assert_eq!(report.failed, 0, "{report:?}");
+        let reached: BTreeSet<_> = report.backends.keys().copied().collect();
+        assert_eq!(reached, backends(&cluster, address, HTTP_PORT));
+        assert_eq!(
+            report.peers,
+            [SocketAddr::new(address, HTTP)].into(),
+            "getpeername"
+        );
+        assert!(
+            report
+                .clients
+                .iter()
+                .all(|seen| pod.address().contains(*seen)),
+            "{report:?}"
+        );
+    }
+    Ok(())
+}
+
+#[test]
+fn a_process_of_the_node_reaches_a_cluster_ip() -> Result<()> {
+    let cluster = start_with_web(&ordinary("nodeproc"))?;
+    for address in cluster_ips() {
+        let report = cluster
+            .node("node2")?
+            .http(address, HTTP)
+            .requests(50)
+            .run()?;
+        assert_eq!(report.failed, 0, "{report:?}");
+        assert_eq!(report.peers, [SocketAddr::new(address, HTTP)].into());
+    }
+    Ok(())
+}
+
+#[test]
+fn datagrams_of_unconnected_sockets_come_back_from_the_cluster_ip() -> Result<()> {
+    let cluster = start_with_web(&ordinary("sendmsg"))?;
+    let pod = cluster.pod("asker")?;
+    for address in cluster_ips() {
+        for connected in [false, true] {
+            let traffic = pod.udp(address, DATAGRAMS).requests(50);
+            let report = if connected {
+                traffic.connected()
+            } else {
+                traffic
+            }
+            .run()?;
+            assert_eq!(report.failed, 0, "connected: {connected}: {report:?}");
+            let known = backends(&cluster, address, UDP_PORT);
+            assert!(
+                report
+                    .backends
+                    .keys()
+                    .all(|backend| known.contains(backend)),
+                "{report:?}"
+            );
+            assert_eq!(report.peers, [SocketAddr::new(address, DATAGRAMS)].into());
+        }
+    }
+    Ok(())
+}
+
+#[test]
+fn no_packet_of_a_translated_connection_carries_the_cluster_ip() -> Result<()> {
+    let cluster = start_with_web(&ordinary("once"))?;
+    let pod = cluster.pod("asker")?;
+    let address = cluster_ips()[0];
+    let capture = pod.capture("eth0")?;
+    assert_eq!(pod.http(address, HTTP).requests(10).run()?.failed, 0);
+    let known = backends(&cluster, address, HTTP_PORT);
+    capture.wait_for("packets to backends", SOON, |captured| {
+        captured.matching(|s| known.contains(&s.destination)).len() >= 10
+    })?;
+    let captured = capture.finish()?;
+    let strays = captured.matching(|s| s.destination.ip() == address || s.source.ip() == address);
+    assert!(strays.is_empty(), "{} packets", strays.len());
+    Ok(())
+}
+
+#[test]
+fn sockets_that_hooks_do_not_see_are_translated_packet_by_packet() -> Result<()> {
+    let cluster = start_with_web(&ordinary("fallback"))?;
+    let pod = cluster.pod("asker")?;
+    for address in cluster_ips() {
+        // A thread of this test is in the pod's network, but in no cgroup of its node.
+        let to = SocketAddr::new(address, HTTP);
+        let connected = wait::until(&format!("a connection to {to}"), SOON, || {
+            Ok(pod.run(|| std::net::TcpStream::connect_timeout(&to, SOON))??)
+        })?;
+        assert_eq!(connected.peer_addr()?, to);
+    }
+    Ok(())
+}
