@@ -211,9 +211,9 @@ impl Captured {
         // Magic, version 2.4, no time zone, no accuracy, snap length, Ethernet.
         let mut file = Vec::new();
         let header: [u32; 6] = [0xa1b2_c3d4, 0x0004_0002, 0, 0, 0x0004_0000, 1];
-        header
-            .iter()
-            .for_each(|word| file.extend_from_slice(&word.to_ne_bytes()));
+        for word in header {
+            file.extend_from_slice(&word.to_ne_bytes());
+        }
         for packet in &self.packets {
             let since = packet.time.duration_since(UNIX_EPOCH).unwrap_or_default();
             let length = packet.bytes.len() as u32;
@@ -223,8 +223,9 @@ impl Captured {
                 length,
                 length,
             ];
-            head.iter()
-                .for_each(|word| file.extend_from_slice(&word.to_ne_bytes()));
+            for word in head {
+                file.extend_from_slice(&word.to_ne_bytes());
+            }
             file.extend_from_slice(&packet.bytes);
         }
         fs::write(path, file).with_context(|| format!("write {}", path.display()))

@@ -97,9 +97,9 @@ fn pod_document(plan: &PodPlan, node: &str) -> Value {
 struct Port {
     name: String,
     protocol: &'static str,
-    port: u16,
+    number: u16,
     target: u16,
-    node_port: Option<u16>,
+    on_nodes: Option<u16>,
 }
 
 /// A Service with its EndpointSlices, put together call by call.
@@ -152,7 +152,7 @@ impl Service {
     #[must_use]
     pub fn node_port(mut self, node_port: u16) -> Self {
         if let Some(port) = self.ports.last_mut() {
-            port.node_port = Some(node_port);
+            port.on_nodes = Some(node_port);
         }
         self
     }
@@ -161,9 +161,9 @@ impl Service {
         self.ports.push(Port {
             name: name.into(),
             protocol,
-            port,
+            number: port,
             target,
-            node_port: None,
+            on_nodes: None,
         });
         self
     }
@@ -182,15 +182,15 @@ impl Service {
     fn document(&self) -> Value {
         let ports = self.ports.iter().map(|port| {
             let mut value = json!({
-                "name": port.name, "protocol": port.protocol, "port": port.port,
+                "name": port.name, "protocol": port.protocol, "port": port.number,
                 "targetPort": port.target,
             });
-            if let Some(node_port) = port.node_port {
+            if let Some(node_port) = port.on_nodes {
                 value["nodePort"] = node_port.into();
             }
             value
         });
-        let node_ports = self.ports.iter().any(|port| port.node_port.is_some());
+        let node_ports = self.ports.iter().any(|port| port.on_nodes.is_some());
         let kind = match (self.external.is_empty(), node_ports) {
             (false, _) => "LoadBalancer",
             (true, true) => "NodePort",

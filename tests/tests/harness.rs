@@ -144,7 +144,7 @@ fn a_frame_sent_raw_arrives_as_it_was() -> Result<()> {
     let frame = [frame, vec![0xee; 50]].concat();
     cluster
         .client("client")?
-        .send_frames("eth0", &[frame.clone()])?;
+        .send_frames("eth0", std::slice::from_ref(&frame))?;
     capture.wait_for("the broken frame", SECONDS_10, |captured| {
         captured.packets.iter().any(|packet| packet.bytes == frame)
     })
@@ -310,35 +310,17 @@ fn a_failed_build_leaves_nothing() {
     );
 }
 
-/// Not a test: the victim of the next two, which start this executable anew.
-#[test]
-#[ignore = "makes a cluster and waits for its end: run by other tests"]
-fn victim() {
-    let cluster = plain("victim").start().unwrap();
-    cluster.serve().unwrap();
-    println!("{READY}{}", cluster.id());
-    wait::until_true("the end", Duration::from_secs(60), || false).unwrap();
-}
-
-/// What [`victim`] prints before the id of its cluster.
-const READY: &str = "cluster=";
-
-/// Starts [`victim`] in a process of its own and returns it with its cluster.
+/// Starts a process with a cluster of its own, and returns both once its pods serve.
 fn start_victim() -> Result<(Child, Record)> {
-    let mut command = Command::new(std::env::current_exe()?);
-    command.args([
-        "--ignored",
-        "--exact",
-        "victim",
-        "--nocapture",
-        "--test-threads=1",
-    ]);
-    let mut child = command.stdout(Stdio::piped()).spawn()?;
-    let lines = BufReader::new(child.stdout.take().unwrap()).lines();
-    let id = lines
-        .map_while(Result::ok)
-        .find_map(|line| Some(line.split_once(READY)?.1.to_owned()));
-    Ok((child, Record::read(&id.context("the victim ended early")?)?))
+    let mut command = Command::new(env!("CARGO_BIN_EXE_weir-cluster"));
+    command
+        .args(["up", "victim"])
+        .stdin(Stdio::piped())
+        .stdout(Stdio::piped());
+    let mut child = command.spawn()?;
+    let mut id = String::new();
+    BufReader::new(child.stdout.take().context("a pipe")?).read_line(&mut id)?;
+    Ok((child, Record::read(id.trim_end())?))
 }
 
 #[test]

@@ -1,9 +1,11 @@
 //! Looks at clusters from outside: those running, those kept, those a crash left.
 
+use std::io::{Read as _, stdin};
 use std::process::ExitCode;
 
 use anyhow::{Context, Result, bail};
 use clap::{Parser, Subcommand};
+use weir_tests::Cluster;
 use weir_tests::run::{self, Record};
 
 /// Network namespace clusters on this machine.
@@ -16,6 +18,19 @@ struct Arguments {
 
 #[derive(Subcommand)]
 enum Command {
+    /// Builds a cluster without agents and removes it at the end of standard input or on a signal
+    ///
+    /// Prints the id of the cluster once its pods serve. There is a client called `client`.
+    Up {
+        /// Name, the first part of the id
+        name: String,
+        /// Number of nodes
+        #[arg(long, default_value_t = 2)]
+        nodes: usize,
+        /// Number of pods on each node
+        #[arg(long, default_value_t = 1)]
+        pods_per_node: usize,
+    },
     /// Lists clusters with their members
     List,
     /// Runs a command in a member (a node, pod, client or `underlay`), its cgroup included
@@ -50,6 +65,11 @@ fn main() -> ExitCode {
 
 fn perform(command: Command) -> Result<ExitCode> {
     match command {
+        Command::Up {
+            name,
+            nodes,
+            pods_per_node,
+        } => up(&name, nodes, pods_per_node)?,
         Command::List => list(),
         Command::Exec {
             cluster,
@@ -59,6 +79,19 @@ fn perform(command: Command) -> Result<ExitCode> {
         Command::Clean { clusters, kept } => clean(&clusters, kept)?,
     }
     Ok(ExitCode::SUCCESS)
+}
+
+fn up(name: &str, nodes: usize, pods_per_node: usize) -> Result<()> {
+    let builder = Cluster::builder(name)
+        .nodes(nodes)
+        .pods_per_node(pods_per_node);
+    let cluster = builder.client("client").without_agents().start()?;
+    cluster.serve()?;
+    println!("{}", cluster.id());
+    stdin()
+        .read_to_end(&mut Vec::new())
+        .context("wait for the end of standard input")?;
+    cluster.remove()
 }
 
 fn list() {
@@ -83,7 +116,8 @@ fn exec(cluster: &str, member: &str, command: &[String]) -> Result<ExitCode> {
     let mut process = record.place_of(member)?.command(&command[0])?;
     let status = process.args(&command[1..]).status();
     let status = status.with_context(|| format!("start {}", command[0]))?;
-    Ok(ExitCode::from(status.code().map_or(1, |code| code as u8)))
+    let code = status.code().and_then(|code| u8::try_from(code).ok());
+    Ok(ExitCode::from(code.unwrap_or(1)))
 }
 
 fn clean(clusters: &[String], kept: bool) -> Result<()> {
@@ -99,8 +133,12 @@ fn clean(clusters: &[String], kept: bool) -> Result<()> {
             Err(error) => problems.push(error),
         }
     }
-    removed.iter().for_each(|id| println!("removed {id}"));
-    problems.iter().for_each(|error| eprintln!("{error:#}"));
+    for id in removed {
+        println!("removed {id}");
+    }
+    for error in &problems {
+        eprintln!("{error:#}");
+    }
     if !problems.is_empty() {
         bail!("{} clusters could not be removed", problems.len());
     }

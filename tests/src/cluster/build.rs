@@ -41,12 +41,12 @@ const BRIDGE_SETTINGS: [&str; 3] = [
 ];
 
 /// Builds everything but running agents.
-pub fn build(name: &str, plan: Plan, agents: Option<&AgentConfig>) -> Result<Cluster> {
+pub fn build(name: &str, plan: &Plan, agents: Option<&AgentConfig>) -> Result<Cluster> {
     let _changing = run::changing();
     let record = run::start(name, &plan.members().collect::<Vec<_>>())?;
     let build = Build {
         record: &record,
-        plan: &plan,
+        plan,
     };
     match build.build(agents) {
         Ok(cluster) => Ok(cluster),

@@ -48,7 +48,8 @@ fn install_once() -> Result<()> {
 }
 
 extern "C" fn on_signal(number: libc::c_int) {
-    let byte = number as u8;
+    // Signals are numbered from 1 to 64.
+    let byte = number.cast_unsigned() as u8;
     // SAFETY: the buffer is one readable byte; a bad descriptor is an error, which is ignored
     // since a handler could do nothing about it.
     unsafe { libc::write(PIPE.load(Ordering::SeqCst), (&raw const byte).cast(), 1) };

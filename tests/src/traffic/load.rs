@@ -54,7 +54,7 @@ pub struct LoadReport {
 impl Load {
     /// `per_second` connections to `to`, for a minute at most.
     pub fn new(to: SocketAddr, per_second: u32) -> Self {
-        let length = Duration::from_secs(60);
+        let length = Duration::from_mins(1);
         Self {
             to,
             per_second,

@@ -28,7 +28,7 @@ pub const UDP_PORT: u16 = 9001;
 /// Connections beyond this are closed at once.
 const MOST_CONNECTIONS: usize = 4096;
 /// A connection that is silent for so long is closed.
-const IDLE: Duration = Duration::from_secs(120);
+const IDLE: Duration = Duration::from_mins(2);
 /// Longest request head.
 const MOST_HEAD_BYTES: u64 = 16 * 1024;
 

@@ -47,7 +47,7 @@ impl Stream {
             to,
             streams: 1,
             pause: Duration::from_millis(5),
-            length: Duration::from_secs(60),
+            length: Duration::from_mins(1),
             timeout: Duration::from_secs(10),
         }
     }
