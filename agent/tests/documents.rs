@@ -16,18 +16,27 @@ fn read(path: &str) -> String {
 
 /// The first cells of all tables below the heading, without backticks and head rows.
 fn first_cells(document: &str, heading: &str) -> Vec<String> {
-    let (_, section) = document.split_once(&format!("## {heading}\n")).expect("the heading");
+    let (_, section) = document
+        .split_once(&format!("## {heading}\n"))
+        .expect("the heading");
     let section = section.split("\n## ").next().expect("the first part");
     let rows = section.lines().filter_map(|line| line.strip_prefix("| "));
     let cells = rows.map(|row| row.split('|').next().expect("a cell").trim());
-    cells.filter(|cell| !cell.starts_with("---")).skip(1).map(|it| it.replace('`', "")).collect()
+    cells
+        .filter(|cell| !cell.starts_with("---"))
+        .skip(1)
+        .map(|it| it.replace('`', ""))
+        .collect()
 }
 
 #[test]
 fn every_counter_is_described_and_no_other() {
     let document = read("docs/reference/counters-and-drop-reasons.md");
     let described: BTreeSet<_> = first_cells(&document, "Counters").into_iter().collect();
-    let counted = Counter::ALL.iter().map(|(_, name)| (*name).to_owned()).collect();
+    let counted = Counter::ALL
+        .iter()
+        .map(|(_, name)| (*name).to_owned())
+        .collect();
     assert_eq!(described, counted);
 }
 
@@ -35,7 +44,10 @@ fn every_counter_is_described_and_no_other() {
 fn every_drop_reason_is_described_and_no_other() {
     let document = read("docs/reference/counters-and-drop-reasons.md");
     let described: BTreeSet<_> = first_cells(&document, "Drop reasons").into_iter().collect();
-    let used = DropReason::ALL.iter().map(|reason| (*reason as u8).to_string()).collect();
+    let used = DropReason::ALL
+        .iter()
+        .map(|reason| (*reason as u8).to_string())
+        .collect();
     assert_eq!(described, used);
 }
 
@@ -51,8 +63,8 @@ fn every_map_is_described() {
         .collect();
     assert!(!names.is_empty());
     for name in names {
-        let described = document.contains(&format!("`{name}`"))
-            || document.contains(&format!("`{name}4/6`"));
+        let described =
+            document.contains(&format!("`{name}`")) || document.contains(&format!("`{name}4/6`"));
         assert!(described, "{name} is not in docs/reference/maps.md");
     }
 }
@@ -78,7 +90,10 @@ fn links_lead_somewhere() {
     let mut broken = Vec::new();
     for page in found {
         let text = fs::read_to_string(&page).unwrap();
-        let links = text.split("](").skip(1).filter_map(|rest| rest.split(')').next());
+        let links = text
+            .split("](")
+            .skip(1)
+            .filter_map(|rest| rest.split(')').next());
         for link in links.filter(|link| !link.contains("://")) {
             let target = link.split('#').next().expect("the first part");
             if !page.parent().unwrap().join(target).exists() {
