@@ -223,7 +223,8 @@ impl Attacher {
             };
             let cgroup = File::open(cgroup).map_err(io)?;
             let attach = |loaded: &mut CgroupSockAddr| -> Result<FdLink, ProgramError> {
-                let id = loaded.attach(cgroup, CgroupAttachMode::AllowMultiple)?;
+                // The mode of links: they always stand beside others and take no flags.
+                let id = loaded.attach(cgroup, CgroupAttachMode::Single)?;
                 Ok(loaded
                     .take_link(id)?
                     .try_into()
