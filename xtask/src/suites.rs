@@ -26,7 +26,10 @@ fn root_suites(workspace: &Workspace) -> PathBuf {
 
 /// Builds every test binary of the userspace packages, and the programs their tests start.
 pub fn build(workspace: &Workspace) -> anyhow::Result<Vec<Executable>> {
-    artifacts::build(workspace, Profile::Dev, &["test", "--no-run"])
+    let mut made = artifacts::build(workspace, Profile::Dev, &["test", "--no-run"])?;
+    // Cargo tells them in the order they were ready.
+    made.sort_by(|a, b| (&a.package, &a.target).cmp(&(&b.package, &b.target)));
+    Ok(made)
 }
 
 /// Builds the integration tests and the programs of the tests package.

@@ -27,6 +27,11 @@ impl Apt {
         }
     }
 
+    /// Tells whether packages can be installed at once.
+    pub fn root(&self) -> bool {
+        self.root
+    }
+
     /// Tells whether a package is installed or can be.
     pub fn offers(&mut self, package: &str) -> anyhow::Result<bool> {
         if !self.present {

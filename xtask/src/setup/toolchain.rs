@@ -1,9 +1,12 @@
 //! How a machine comes by a compiler and a linker for the kernel programs.
 //!
 //! [`next`] decides, from what was seen, the one next step; [`install`] takes it and looks again.
-//! Each step is tried once, so the loop ends. rustup goes before the distribution's compiler,
-//! because it needs no root; but a compiler is of use only if an LLVM as new as its own can be
-//! had for the linker.
+//! Each step is tried once, so the loop ends.
+//!
+//! A compiler is of use only if an LLVM as new as its own can be had for the linker. For the
+//! distribution's compiler that holds by construction, so root takes that one where it is on
+//! offer. An ordinary user asks rustup first, because rustup needs no root; so does everybody
+//! where the distribution has nothing.
 
 use std::path::Path;
 use std::process::Command;
@@ -39,18 +42,19 @@ enum Step {
 /// What the decision rests on.
 #[derive(Clone, Debug, Default)]
 struct Seen {
-    complete: bool,
     /// Flavor and LLVM of each usable compiler, the best first.
     compilers: Vec<(Flavor, Option<u32>)>,
     rustup: bool,
     /// The distribution offers its compiler.
     packages: bool,
+    /// We may install packages.
+    root: bool,
     /// LLVM releases whose development files are installed or on offer.
     llvms: Vec<u32>,
     tried: Vec<Step>,
 }
 
-/// The next step, or none when there is nothing left to try.
+/// The next step towards a complete toolchain, or none when there is nothing left to try.
 fn next(seen: &Seen) -> Option<Step> {
     let has = |flavor| seen.compilers.iter().any(|(found, _)| *found == flavor);
     let linkers = seen.compilers.iter().filter_map(|(_, llvm)| *llvm);
@@ -59,10 +63,14 @@ fn next(seen: &Seen) -> Option<Step> {
         .map(Step::BuildLinker);
     let fetch = (seen.rustup && !has(Flavor::RustupNightly)).then_some(Step::FetchWithRustup);
     let install = (seen.packages && !has(Flavor::Distribution)).then_some(Step::InstallCompiler);
+    let compilers = if seen.root {
+        [install, fetch]
+    } else {
+        [fetch, install]
+    };
     linkers
-        .chain(fetch)
-        .chain(install)
-        .find(|step| !seen.complete && !seen.tried.contains(step))
+        .chain(compilers.into_iter().flatten())
+        .find(|step| !seen.tried.contains(step))
 }
 
 /// Takes steps until the toolchain is complete, or only root can go on.
@@ -70,10 +78,10 @@ pub fn install(apt: &mut Apt) -> anyhow::Result<()> {
     let mut tried = Vec::new();
     loop {
         let places = places();
-        let seen = look(&places, apt, tried.clone())?;
-        if seen.complete {
+        if Toolchain::find_in(&places).is_ok() {
             return Ok(());
         }
+        let seen = look(&places, apt, tried.clone())?;
         let Some(step) = next(&seen) else {
             return stuck(&places, &tried);
         };
@@ -99,13 +107,13 @@ fn look(places: &Places, apt: &mut Apt, tried: Vec<Step>) -> anyhow::Result<Seen
         }
     }
     Ok(Seen {
-        complete: Toolchain::find_in(places).is_ok(),
         compilers: compilers
             .iter()
             .map(|found| (found.flavor, found.llvm))
             .collect(),
         rustup: places.program("rustup").is_some(),
         packages: apt.offers(COMPILER_PACKAGES[0])?,
+        root: apt.root(),
         llvms,
         tried,
     })
@@ -147,6 +155,8 @@ fn fetch_with_rustup(places: &Places) -> anyhow::Result<bool> {
     } else {
         command.args(["toolchain", "install", "nightly"]);
         command.args(["--profile=minimal", "--component=rust-src,clippy"]);
+        // The user's rustup is not ours to replace.
+        command.arg("--no-self-update");
     }
     println!("setup: the eBPF compiler needs the sources of `core`; asking rustup for them");
     println!("+ {}", process::line_of(&command));
@@ -238,19 +248,37 @@ mod tests {
     }
 
     #[test]
-    fn complete_machine_needs_no_step() {
+    fn ordinary_user_asks_rustup_first() {
+        assert_eq!(next(&seen()), Some(Step::FetchWithRustup));
+    }
+
+    #[test]
+    fn root_takes_the_packages_where_they_are_on_offer() {
+        let root = Seen {
+            root: true,
+            ..seen()
+        };
+        assert_eq!(next(&root), Some(Step::InstallCompiler));
         assert_eq!(
             next(&Seen {
-                complete: true,
-                ..seen()
+                packages: false,
+                ..root
             }),
-            None
+            Some(Step::FetchWithRustup)
         );
     }
 
     #[test]
-    fn bare_machine_with_rustup_asks_rustup_first() {
-        assert_eq!(next(&seen()), Some(Step::FetchWithRustup));
+    fn packaged_compiler_that_is_too_old_gives_way_to_rustup() {
+        let tried = vec![Step::InstallCompiler];
+        assert_eq!(
+            next(&Seen {
+                root: true,
+                tried,
+                ..seen()
+            }),
+            Some(Step::FetchWithRustup)
+        );
     }
 
     #[test]
