@@ -9,5 +9,6 @@
 
 pub mod convert;
 mod finding;
+pub mod manifests;
 
 pub use finding::{Finding, Findings};

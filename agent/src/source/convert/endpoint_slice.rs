@@ -106,16 +106,15 @@ fn ports(given: Option<&[api::EndpointPort]>, findings: &mut Findings) -> Vec<En
             &format!("{field}.protocol"),
             one.protocol.as_deref(),
         );
-        let number = match one.port {
-            Some(number) => port::number(findings, &format!("{field}.port"), number),
-            None => {
-                findings.not_honoured(
-                    format!("{field}.port"),
-                    "an entry for all ports is left out",
-                );
-                None
-            }
-        };
+        if one.port.is_none() {
+            findings.not_honoured(
+                format!("{field}.port"),
+                "an entry for all ports is left out",
+            );
+        }
+        let number = one
+            .port
+            .and_then(|n| port::number(findings, &format!("{field}.port"), n));
         if let (Some(port), Some(port::Protocol::Balanced(protocol))) = (number, protocol) {
             ports.push(EndpointPort {
                 name,

@@ -1,0 +1,185 @@
+//! Manifests: a directory of Kubernetes YAML or JSON, followed as it changes.
+//!
+//! ```text
+//! watch ──▶ directory ──▶ split ▸ tree ▸ kind ▸ parse ▸ convert ──▶ catalog ──▶ SharedState
+//! inotify   list, read    pure: one document at a time               pure: last good,
+//!                                                                    who counts, differences
+//! ```
+//!
+//! Read are `*.yaml`, `*.yml` and `*.json` in the directory itself, through links, so that it may
+//! be the mount of a ConfigMap, whose files kubelet swaps by renaming one link. Names with a dot
+//! first are left out. A file may hold several documents and `List`s.
+//!
+//! Nothing in a file can stop this source or harm what other documents say. Whatever is wrong is a
+//! problem with file, line and field, and the last good state of the object stays. If the directory
+//! goes, everything stays until it is back.
+
+mod catalog;
+mod directory;
+mod kind;
+mod locate;
+mod parse;
+mod split;
+mod tree;
+mod watch;
+
+use std::io;
+use std::panic::{self, AssertUnwindSafe};
+use std::path::PathBuf;
+use std::time::Instant;
+
+use tokio::task;
+use tokio_util::sync::CancellationToken;
+
+use crate::state::{Problem, Severity, SharedState};
+use catalog::{Catalog, Outcome};
+use directory::{Directory, Hints, ReadFile};
+use parse::{ParsedFile, parse, problem};
+use watch::Watch;
+
+/// Name under which the problems of this source are kept in the state.
+pub const REPORTER: &str = "manifests";
+
+/// Follows the manifests in `directory` until `stop` is cancelled.
+///
+/// The first complete read is applied in one update; then `ready` is called. While the directory
+/// does not exist there is no such read: a problem says so, the state stays as it is, and the
+/// directory is waited for. Later changes are applied as one update each, within 100 ms of a write
+/// on a machine that is not overloaded.
+pub async fn run(
+    directory: PathBuf,
+    state: SharedState,
+    ready: impl FnOnce(),
+    stop: CancellationToken,
+) {
+    let mut watch = Watch::new(directory.clone());
+    let mut reader = Reader::new(directory);
+    let mut ready = Some(ready);
+    let mut hints = Hints::default();
+    loop {
+        watch.attach();
+        let read = task::spawn_blocking(move || {
+            let outcome = reader.read(&hints);
+            (reader, outcome)
+        });
+        let (returned, outcome) = tokio::select! {
+            () = stop.cancelled() => return,
+            read = read => read.unwrap_or_else(|error| panic::resume_unwind(error.into_panic())),
+        };
+        reader = returned;
+        match outcome {
+            Ok(outcome) => {
+                apply(&state, outcome);
+                if let Some(ready) = ready.take() {
+                    ready();
+                }
+            }
+            Err(problems) => state.update(|cluster| cluster.set_problems(REPORTER, problems)),
+        }
+        hints = tokio::select! {
+            () = stop.cancelled() => return,
+            hints = watch.changed() => hints,
+        };
+    }
+}
+
+fn apply(state: &SharedState, outcome: Outcome) {
+    let Outcome { changes, problems } = outcome;
+    state.update(|cluster| {
+        let changed = cluster.apply(changes);
+        cluster.set_problems(REPORTER, problems) | changed
+    });
+}
+
+/// The blocking half: from the directory to what the state must learn.
+struct Reader {
+    directory: Directory,
+    catalog: Catalog,
+    /// Problems of the last successful read, to log only new ones.
+    problems: Vec<Problem>,
+}
+
+impl Reader {
+    fn new(path: PathBuf) -> Self {
+        let directory = Directory::new(path);
+        Self {
+            directory,
+            catalog: Catalog::default(),
+            problems: Vec::new(),
+        }
+    }
+
+    /// Reads what changed. An error, in the form of all problems there are, means that nothing is
+    /// known and everything must stay.
+    fn read(&mut self, hints: &Hints) -> Result<Outcome, Vec<Problem>> {
+        let start = Instant::now();
+        let scan = self
+            .directory
+            .scan(hints)
+            .map_err(|error| self.unlisted(&error))?;
+        for name in &scan.removed {
+            self.catalog.remove(name);
+        }
+        let files_read = scan.read.len();
+        for file in scan.read {
+            let origin = file.path.display().to_string();
+            self.catalog
+                .put(&file.name, &origin, parse_file(&origin, &file));
+        }
+        let outcome = self.catalog.settle();
+        self.log(&outcome, files_read, start);
+        self.problems.clone_from(&outcome.problems);
+        Ok(outcome)
+    }
+
+    fn unlisted(&self, error: &io::Error) -> Vec<Problem> {
+        let origin = self.directory.path().display().to_string();
+        let message = format!(
+            "the directory of manifests cannot be read: {error}; create it, or set \
+             source.manifests.directory; until then everything stays as it is"
+        );
+        let missing = problem(Severity::Error, origin, "", "", message);
+        [missing]
+            .into_iter()
+            .chain(self.problems.iter().cloned())
+            .collect()
+    }
+
+    fn log(&self, outcome: &Outcome, files_read: usize, start: Instant) {
+        /// Problems logged at a time; all of them are in `weir status`.
+        const MAX_LOGGED: usize = 20;
+        let new = outcome
+            .problems
+            .iter()
+            .filter(|problem| !self.problems.contains(problem));
+        for problem in new.take(MAX_LOGGED) {
+            tracing::warn!("{problem}");
+        }
+        if !outcome.changes.is_empty() || outcome.problems != self.problems {
+            tracing::info!(
+                files = self.catalog.files(),
+                files_read,
+                objects = self.catalog.objects(),
+                changes = outcome.changes.len(),
+                problems = outcome.problems.len(),
+                took = ?start.elapsed(),
+                "manifests read"
+            );
+        }
+    }
+}
+
+fn parse_file(origin: &str, file: &ReadFile) -> ParsedFile {
+    match &file.text {
+        Err(why) => ParsedFile::unreadable(origin, why),
+        Ok(text) => {
+            // The parsers underneath are large and not ours. Should one panic over some text, then
+            // that text is a broken file like any other.
+            let parsed = panic::catch_unwind(AssertUnwindSafe(|| parse(origin, file.syntax, text)));
+            parsed.unwrap_or_else(|_| ParsedFile::unreadable(origin, "made the parser fail"))
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests;
