@@ -1,0 +1,317 @@
+//! A node without an agent: the programs loaded, the maps written by the test.
+
+use std::collections::BTreeMap;
+use std::fmt;
+use std::net::{IpAddr, SocketAddr};
+use std::os::fd::AsFd;
+
+use aya::Ebpf;
+use aya::maps::{HashMap, Map, MapData};
+use ebpf_abi::{
+    Addr4, Addr6, Address, BackendId, ConntrackValue, Counter, FlowEvent, ServiceId, Tuple,
+};
+use nix::sys::resource::{Resource, rlim_t, setrlimit};
+use weir_agent::config::Config;
+use weir_agent::datapath::counters::Counters;
+use weir_agent::datapath::events::Events;
+use weir_agent::datapath::interfaces::UplinkAddresses;
+use weir_agent::datapath::load;
+use weir_agent::datapath::maps::BalancerMaps;
+use weir_agent::datapath::settings::Settings;
+use weir_agent::lb::apply::LbMaps;
+use weir_agent::lb::{BackendAddress, FrontendAddress, FrontendEntry};
+use weir_agent::state::L4Protocol;
+
+use crate::network::{self, families, ifindex};
+use crate::packet::{Packet, assert_checksums, dump};
+use crate::test_run::{self, Answer, Interfaces};
+
+/// What becomes of a packet, whatever the hook's numbers for it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Verdict {
+    Pass,
+    Drop,
+    /// Sent back out of the interface it came in by (XDP).
+    Transmit,
+    /// Handed to another interface (TC).
+    Redirect,
+}
+
+/// Where a packet meets the programs.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Hook {
+    Xdp,
+    UplinkIn,
+    UplinkOut,
+    PodFrom,
+    PodTo,
+}
+
+/// A packet's fate.
+#[derive(Debug)]
+pub struct Outcome {
+    pub verdict: Verdict,
+    pub frame: Vec<u8>,
+}
+
+/// The data plane of one node in the thread's network namespace.
+pub struct Node {
+    programs: Ebpf,
+    pub balancer: BalancerMaps,
+    pub settings: Settings,
+    counters: Counters,
+    events: Events,
+    uplink: u32,
+    pods: u32,
+    counted: BTreeMap<&'static str, u64>,
+}
+
+/// Small tables, so that a node is quickly made.
+pub fn small_config() -> Config {
+    let mut config = Config::default();
+    config.load_balancer.connections_v4 = weir_agent::config::Count::new(4_096);
+    config.load_balancer.connections_v6 = weir_agent::config::Count::new(4_096);
+    config
+}
+
+/// Runs a test on a configured node with nothing to balance.
+pub fn on_node(test: impl FnOnce(&mut Node) + Send) {
+    on_node_with(&small_config(), |node| {
+        node.configure();
+        test(node);
+    });
+}
+
+/// Runs a test on a node that has not been configured.
+pub fn on_node_with(config: &Config, test: impl FnOnce(&mut Node) + Send) {
+    network::isolated(|| {
+        network::build();
+        test(&mut Node::load(config));
+    });
+}
+
+impl Node {
+    fn load(config: &Config) -> Self {
+        // Kernels before 5.11 count maps as locked memory. Where it may not be raised it need not.
+        let _ = setrlimit(Resource::RLIMIT_MEMLOCK, rlim_t::MAX, rlim_t::MAX);
+        let loaded = load::load(config, None).unwrap_or_else(|error| {
+            panic!(
+                "the programs do not load: {error}: {:?}",
+                std::error::Error::source(&error)
+            )
+        });
+        Self {
+            programs: loaded.programs,
+            balancer: loaded.maps.balancer,
+            settings: loaded.maps.settings,
+            counters: loaded.maps.counters,
+            events: loaded.maps.events,
+            uplink: ifindex("uplink"),
+            pods: ifindex("pods"),
+            counted: BTreeMap::new(),
+        }
+    }
+
+    /// Lets the programs balance, as the agent does once it knows the uplink's addresses.
+    pub fn configure(&mut self) {
+        let [v4, v6] = families().map(|of| of.node);
+        let (IpAddr::V4(v4), IpAddr::V6(v6)) = (v4, v6) else {
+            unreachable!("one of each family")
+        };
+        let addresses = UplinkAddresses {
+            v4: Some(v4),
+            v6: Some(v6),
+        };
+        self.settings.set_addresses(addresses).expect("CONFIG");
+    }
+
+    /// A TCP and a UDP frontend for clients anywhere.
+    pub fn frontend(&mut self, address: SocketAddr, service: u32) {
+        self.add_frontend(address, service, false);
+    }
+
+    /// Likewise for the inside only.
+    pub fn internal_frontend(&mut self, address: SocketAddr, service: u32) {
+        self.add_frontend(address, service, true);
+    }
+
+    fn add_frontend(&mut self, address: SocketAddr, service: u32, internal: bool) {
+        for protocol in [L4Protocol::Tcp, L4Protocol::Udp] {
+            let frontend = FrontendAddress {
+                ip: address.ip(),
+                port: address.port(),
+                protocol,
+            };
+            let entry = FrontendEntry {
+                service: ServiceId(service),
+                internal,
+            };
+            self.balancer
+                .insert_frontend(&frontend, entry)
+                .expect("FRONTENDS");
+        }
+    }
+
+    /// A service's only backend, with the service's number.
+    pub fn backend(&mut self, service: u32, address: SocketAddr, local: bool) {
+        let id = BackendId(service);
+        let backend = BackendAddress {
+            ip: address.ip(),
+            port: address.port(),
+            local,
+        };
+        self.balancer
+            .insert_backend(id, &backend)
+            .expect("BACKENDS");
+        self.balancer
+            .swap_table(ServiceId(service), &[id; 251])
+            .expect("MAGLEV");
+    }
+
+    /// A frontend with one backend.
+    pub fn service(&mut self, id: u32, frontend: SocketAddr, backend: SocketAddr, local: bool) {
+        self.backend(id, backend, local);
+        self.frontend(frontend, id);
+    }
+
+    /// Has a hook's program decide on a packet.
+    pub fn run(&mut self, hook: Hook, packet: &Packet) -> Outcome {
+        self.run_bytes(hook, &packet.bytes())
+    }
+
+    /// Likewise for bytes that need not be a packet.
+    pub fn run_bytes(&mut self, hook: Hook, frame: &[u8]) -> Outcome {
+        let answer = self.answer(hook, frame).unwrap_or_else(|error| {
+            panic!("the kernel does not run {hook:?}: {error}\n{}", dump(frame))
+        });
+        Outcome {
+            verdict: verdict(hook, answer.code),
+            frame: answer.frame,
+        }
+    }
+
+    fn answer(&self, hook: Hook, frame: &[u8]) -> std::io::Result<Answer> {
+        let on = |ifindex, ingress| Interfaces { ifindex, ingress };
+        let (name, interfaces) = match hook {
+            Hook::Xdp => ("xdp_uplink", on(self.uplink, self.uplink)),
+            Hook::UplinkIn => ("tc_uplink_in", on(self.uplink, self.uplink)),
+            Hook::UplinkOut => ("tc_uplink_out", on(self.uplink, 0)),
+            Hook::PodFrom => ("tc_pod_from", on(self.pods, self.pods)),
+            Hook::PodTo => ("tc_pod_to", on(self.pods, self.uplink)),
+        };
+        let program = self.programs.program(name).expect(name);
+        let program = program.fd().expect("loaded").as_fd();
+        if hook == Hook::Xdp {
+            test_run::xdp(program, frame, Some(interfaces.ifindex))
+        } else {
+            test_run::tc(program, frame, interfaces, false)
+        }
+    }
+
+    /// Asserts what becomes of a packet, to the byte: the verdict and the frame as it leaves.
+    #[track_caller]
+    pub fn expect(&mut self, hook: Hook, packet: &Packet, verdict: Verdict, leaves: &Packet) {
+        let outcome = self.run(hook, packet);
+        outcome.assert(verdict, &leaves.bytes());
+        if leaves.header_checksum_error == 0 && leaves.checksum_error == 0 {
+            assert_checksums(&outcome.frame);
+        }
+    }
+
+    /// Asserts that a packet passes as it is.
+    #[track_caller]
+    pub fn expect_untouched(&mut self, hook: Hook, packet: &Packet) {
+        self.run(hook, packet)
+            .assert(Verdict::Pass, &packet.bytes());
+    }
+
+    /// What was counted since the last call, by name; what stayed is left out.
+    pub fn counted(&mut self) -> BTreeMap<&'static str, u64> {
+        let now: BTreeMap<_, _> = self.counters.all().expect("COUNTERS").into_iter().collect();
+        let before = std::mem::replace(&mut self.counted, now.clone());
+        now.into_iter()
+            .map(|(name, value)| (name, value - before.get(name).unwrap_or(&0)))
+            .filter(|(_, grown)| *grown != 0)
+            .collect()
+    }
+
+    /// Asserts what was counted since the last look, events that were sent left aside.
+    #[track_caller]
+    pub fn expect_counted(&mut self, expected: &[(Counter, u64)]) {
+        let mut counted = self.counted();
+        counted.remove(name_of(Counter::EventsSent));
+        let expected: BTreeMap<_, _> = expected
+            .iter()
+            .map(|(counter, value)| (name_of(*counter), *value))
+            .collect();
+        assert_eq!(counted, expected);
+    }
+
+    /// The events written since the last call.
+    pub fn events(&mut self) -> Vec<FlowEvent> {
+        let mut events = Vec::new();
+        self.events.drain(usize::MAX, |record| {
+            events.push(*bytemuck::from_bytes(record));
+        });
+        events
+    }
+
+    /// The connection table of a family.
+    pub fn conntrack<A: TableOf>(&mut self) -> HashMap<&mut MapData, Tuple<A>, ConntrackValue<A>>
+    where
+        Tuple<A>: aya::Pod,
+        ConntrackValue<A>: aya::Pod,
+    {
+        let map: &mut Map = self.programs.map_mut(A::CONNTRACK).expect(A::CONNTRACK);
+        map.try_into().expect("a hash map")
+    }
+
+    /// Number of entries in the connection tables.
+    pub fn entries(&mut self) -> usize {
+        self.conntrack::<Addr4>().keys().count() + self.conntrack::<Addr6>().keys().count()
+    }
+}
+
+/// A family whose tables a test reads.
+pub trait TableOf: Address {
+    const CONNTRACK: &str;
+}
+
+impl TableOf for Addr4 {
+    const CONNTRACK: &str = "CONNTRACK4";
+}
+
+impl TableOf for Addr6 {
+    const CONNTRACK: &str = "CONNTRACK6";
+}
+
+fn name_of(counter: Counter) -> &'static str {
+    Counter::ALL[counter as usize].1
+}
+
+fn verdict(hook: Hook, code: u32) -> Verdict {
+    match (hook == Hook::Xdp, code) {
+        (true, 2) | (false, 0) => Verdict::Pass,
+        (true, 1) | (false, 2) => Verdict::Drop,
+        (true, 3) => Verdict::Transmit,
+        (false, 7) => Verdict::Redirect,
+        (_, code) => panic!("{hook:?} answered {code}"),
+    }
+}
+
+impl Outcome {
+    #[track_caller]
+    pub fn assert(&self, verdict: Verdict, frame: &[u8]) {
+        assert!(
+            self.verdict == verdict && self.frame == frame,
+            "expected {verdict:?} of\n{}got {self}",
+            dump(frame)
+        );
+    }
+}
+
+impl fmt::Display for Outcome {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{:?} of\n{}", self.verdict, dump(&self.frame))
+    }
+}
