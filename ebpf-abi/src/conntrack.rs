@@ -52,7 +52,7 @@ pub struct ConntrackValue<A> {
     pub rewrite: Tuple<A>,
     /// Where to send packets that leave the node again.
     pub next_hop: NextHop,
-    /// `DatapathConfig::generation` the entry was checked against.
+    /// `DatapathConfig::generation` the entry was checked against; zero if it never was.
     pub generation: u32,
     /// Low 32 bits of `jiffies` when the entry was last checked; at most one second old on a busy
     /// connection, so it also tells how long the connection has been idle.

@@ -186,6 +186,8 @@ pub fn reserve<A: Ip>(
     pending.reply.rewrite = connection.packet.tuple.reversed();
     let (key, value) = (&pending.reply_key, &mut pending.reply);
     connection.fill(value, key, kind);
+    // Never a generation in force: the first answer has the entry checked, which finds its route.
+    value.generation = 0;
     if A::conntrack()
         .insert(key, &*value, BPF_NOEXIST.into())
         .is_ok()
