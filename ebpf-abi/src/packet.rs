@@ -17,6 +17,9 @@ pub const ETHERNET_LEN: usize = 14;
 pub const IPV6_LEN: usize = 40;
 /// Extension headers walked before a packet is left alone.
 const EXTENSION_HEADERS_MAX: usize = 4;
+/// Furthest offset of a transport header, in bytes from the start of the frame. A power of two less
+/// one, so that programs bound an offset by masking it.
+pub const TRANSPORT_OFFSET_MAX: usize = 0x7ff;
 
 /// EtherTypes (IEEE 802), network order as the header holds them.
 pub mod ethertype {
@@ -36,19 +39,22 @@ pub mod ethertype {
 pub struct Frame<'a> {
     start: *const u8,
     end: *const u8,
+    /// Length of the whole frame.
+    len: usize,
     bytes: PhantomData<&'a [u8]>,
 }
 
 impl<'a> Frame<'a> {
-    /// A frame between two addresses.
+    /// A frame of `len` bytes, of which those between two addresses can be read.
     ///
     /// # Safety
     /// All bytes from `start` up to but without `end` are readable for `'a`.
     #[inline(always)]
-    pub unsafe fn new(start: *const u8, end: *const u8) -> Self {
+    pub unsafe fn new(start: *const u8, end: *const u8, len: usize) -> Self {
         Self {
             start,
             end,
+            len,
             bytes: PhantomData,
         }
     }
@@ -57,7 +63,13 @@ impl<'a> Frame<'a> {
     pub fn from_bytes(bytes: &'a [u8]) -> Self {
         let range = bytes.as_ptr_range();
         // SAFETY: the range of a slice is readable for the slice's lifetime.
-        unsafe { Self::new(range.start, range.end) }
+        unsafe { Self::new(range.start, range.end, bytes.len()) }
+    }
+
+    /// True if a packet of this length fits behind the Ethernet header.
+    #[inline(always)]
+    fn holds(&self, packet_len: u32) -> bool {
+        ETHERNET_LEN + packet_len as usize <= self.len
     }
 
     /// Reads a header at `offset` bytes, or nothing if the frame ends before it does.
@@ -265,9 +277,12 @@ pub fn parse_ipv4(frame: &Frame<'_>) -> Result<Packet<Addr4>, Unbalanced> {
     if ip.fragment.0 & MORE_FRAGMENTS_AND_OFFSET.0 != 0 {
         return Err(Unbalanced::Fragment);
     }
+    if ip.protocol == Protocol::ICMPV6 {
+        return Err(Unbalanced::OtherTransport);
+    }
     let total_len = u32::from(ip.total_len.get());
     let transport = parse_transport(frame, ETHERNET_LEN + header_len, ip.protocol)?;
-    if total_len < header_len as u32 + transport.len_min {
+    if total_len < header_len as u32 + transport.len_min || !frame.holds(total_len) {
         return Err(Unbalanced::Malformed);
     }
     Ok(transport.packet(ip.source, ip.destination, ip.protocol, total_len, ip.ttl))
@@ -285,9 +300,12 @@ pub fn parse_ipv6(frame: &Frame<'_>) -> Result<Packet<Addr6>, Unbalanced> {
     } else {
         skip_extension_headers(frame, ip.next_header)?
     };
+    if protocol == Protocol::ICMP {
+        return Err(Unbalanced::OtherTransport);
+    }
     let transport = parse_transport(frame, offset, protocol)?;
     let total_len = IPV6_LEN as u32 + u32::from(ip.payload_len.get());
-    if total_len < (offset - ETHERNET_LEN) as u32 + transport.len_min {
+    if total_len < (offset - ETHERNET_LEN) as u32 + transport.len_min || !frame.holds(total_len) {
         return Err(Unbalanced::Malformed);
     }
     Ok(transport.packet(ip.source, ip.destination, protocol, total_len, ip.hop_limit))
@@ -307,6 +325,7 @@ fn skip_extension_headers(
     const HOP_BY_HOP: Protocol = Protocol(0);
     const ROUTING: Protocol = Protocol(43);
     const FRAGMENT: Protocol = Protocol(44);
+    const AUTHENTICATION: Protocol = Protocol(51);
     const DESTINATION_OPTIONS: Protocol = Protocol(60);
     let mut offset = ETHERNET_LEN + IPV6_LEN;
     let mut header = first;
@@ -320,10 +339,12 @@ fn skip_extension_headers(
         offset += 8 + usize::from(extension.len_eight_bytes) * 8;
         header = extension.next_header;
     }
-    if is_transport(header) {
-        Ok((offset, header))
-    } else {
-        Err(Unbalanced::ExtensionHeader)
+    match header {
+        HOP_BY_HOP | ROUTING | DESTINATION_OPTIONS | AUTHENTICATION => {
+            Err(Unbalanced::ExtensionHeader)
+        }
+        _ if offset > TRANSPORT_OFFSET_MAX => Err(Unbalanced::ExtensionHeader),
+        other => Ok((offset, other)),
     }
 }
 
@@ -422,3 +443,6 @@ impl<A: Address> Packet<A> {
             && self.tuple.source_port.0 != 0
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -61,7 +61,13 @@ impl Hook for XdpFrame<'_> {
     #[inline(always)]
     fn frame(&self) -> Frame<'_> {
         // SAFETY: the context's frame is readable while the program runs.
-        unsafe { Frame::new(self.start as *const u8, self.end as *const u8) }
+        unsafe {
+            Frame::new(
+                self.start as *const u8,
+                self.end as *const u8,
+                self.end - self.start,
+            )
+        }
     }
 
     #[inline(always)]
@@ -154,6 +160,7 @@ impl Hook for Skb<'_> {
             Frame::new(
                 self.ctx.data() as *const u8,
                 self.ctx.data_end() as *const u8,
+                self.ctx.len() as usize,
             )
         }
     }

@@ -4,7 +4,9 @@ use core::ffi::c_void;
 
 use aya_ebpf::bindings::{__sk_buff, BPF_F_MARK_MANGLED_0, BPF_F_PSEUDO_HDR};
 use aya_ebpf::helpers::generated::{bpf_l3_csum_replace, bpf_l4_csum_replace, bpf_skb_store_bytes};
-use ebpf_abi::packet::{ETHERNET_LEN, EthernetHeader, Packet, TcpHeader, UdpHeader};
+use ebpf_abi::packet::{
+    ETHERNET_LEN, EthernetHeader, Packet, TRANSPORT_OFFSET_MAX, TcpHeader, UdpHeader,
+};
 use ebpf_abi::{Be16, ConntrackValue, DropReason, NextHop, Protocol, checksum};
 
 use crate::access::header;
@@ -30,8 +32,8 @@ pub fn frame<A: Ip>(
     entry: &ConntrackValue<A>,
     hops: u8,
 ) -> Result<(), DropReason> {
-    // The verifier cannot bound an offset that was spilled as a 16-bit value.
-    let offset = usize::from(packet.transport_offset) & 0x7ff;
+    // The verifier cannot bound an offset that was spilled as a 16-bit value. The parser has.
+    let offset = usize::from(packet.transport_offset) & TRANSPORT_OFFSET_MAX;
     let delta = checksum::fold(u32::from(entry.address_delta) + u32::from(entry.port_delta));
     if packet.tuple.protocol == Protocol::TCP {
         let tcp = header::<TcpHeader>(start, end, offset).ok_or(DropReason::WriteFailed)?;
