@@ -10,6 +10,8 @@
 mod network;
 mod node;
 mod packet;
+mod tables;
 mod test_run;
+mod turned;
 
 mod forward;

@@ -2,7 +2,7 @@
 
 use std::fs;
 use std::io::Write;
-use std::net::IpAddr;
+use std::net::SocketAddr;
 use std::panic::resume_unwind;
 use std::process::{Command, Stdio};
 use std::thread;
@@ -11,71 +11,63 @@ use nix::sched::{CloneFlags, unshare};
 
 use crate::packet::Mac;
 
-/// Address of the node's uplink.
-pub const UPLINK_MAC: Mac = [0x02, 0, 0, 0, 0, 0x01];
-/// Address of the interface `other`.
-pub const OTHER_MAC: Mac = [0x02, 0, 0, 0, 1, 0x01];
-/// Router that clients are behind.
-pub const ROUTER_MAC: Mac = [0x02, 0, 0, 0, 0, 0xfe];
-/// Another node.
-pub const PEER_MAC: Mac = [0x02, 0, 0, 0, 0, 0x02];
-
-/// Addresses of one family. All but the node's own and the neighbours' are only routed.
+/// The ends of connections in one family. Clients are behind the router, pods without a note on the
+/// other node; only the node itself and its neighbours exist as interfaces.
 #[derive(Clone, Copy, Debug)]
 pub struct Addresses {
-    /// The node.
-    pub node: IpAddr,
-    /// A client behind the router.
-    pub client: IpAddr,
-    /// Service addresses.
-    pub vip: IpAddr,
-    pub vip2: IpAddr,
-    /// A service address for the inside.
-    pub cluster_ip: IpAddr,
+    /// This node; the port means nothing.
+    pub node: SocketAddr,
+    /// A client and its port.
+    pub client: SocketAddr,
+    /// Frontends.
+    pub vip: SocketAddr,
+    pub vip2: SocketAddr,
+    /// A frontend for the inside.
+    pub cluster_ip: SocketAddr,
     /// Pods of this node.
-    pub local: IpAddr,
-    pub local2: IpAddr,
+    pub local: SocketAddr,
+    pub local2: SocketAddr,
     /// Pods of the other node.
-    pub remote: IpAddr,
-    pub remote2: IpAddr,
+    pub remote: SocketAddr,
+    pub remote2: SocketAddr,
     /// A pod behind a neighbour that is not resolved.
-    pub unresolved: IpAddr,
+    pub unresolved: SocketAddr,
     /// A pod reached by the interface `other`.
-    pub elsewhere: IpAddr,
+    pub elsewhere: SocketAddr,
     /// A pod that no route leads to.
-    pub unroutable: IpAddr,
+    pub unroutable: SocketAddr,
 }
 
+/// Ports of the above, in their order.
+const PORTS: [u16; 12] = [
+    0, 40_000, 80, 80, 443, 8080, 8081, 8080, 8081, 8080, 8080, 8080,
+];
+
 fn addresses(of: [&str; 12]) -> Addresses {
-    let of = of.map(|text| text.parse().expect("an address"));
-    let [
-        node,
-        client,
-        vip,
-        vip2,
-        cluster_ip,
-        local,
-        local2,
-        remote,
-        remote2,
-        unresolved,
-        elsewhere,
-        unroutable,
-    ] = of;
+    let mut ends = of.iter().zip(PORTS).map(|(text, port)| {
+        let ip = text.parse().expect("an address");
+        SocketAddr::new(ip, port)
+    });
+    let mut next = || ends.next().expect("as many as the fields below");
     Addresses {
-        node,
-        client,
-        vip,
-        vip2,
-        cluster_ip,
-        local,
-        local2,
-        remote,
-        remote2,
-        unresolved,
-        elsewhere,
-        unroutable,
+        node: next(),
+        client: next(),
+        vip: next(),
+        vip2: next(),
+        cluster_ip: next(),
+        local: next(),
+        local2: next(),
+        remote: next(),
+        remote2: next(),
+        unresolved: next(),
+        elsewhere: next(),
+        unroutable: next(),
     }
+}
+
+/// The same address with another port.
+pub fn at(address: SocketAddr, port: u16) -> SocketAddr {
+    SocketAddr::new(address.ip(), port)
 }
 
 pub fn ipv4() -> Addresses {
@@ -133,8 +125,8 @@ link set eth0 up
 const ROUTES: &str = "
 address add 192.0.2.1/24 dev {uplink}
 address add 198.18.0.1/24 dev other
-neighbour replace 192.0.2.254 lladdr 02:00:00:00:00:fe dev {uplink}
-neighbour replace 192.0.2.2 lladdr 02:00:00:00:00:02 dev {uplink}
+neighbour replace 192.0.2.254 lladdr {router} dev {uplink}
+neighbour replace 192.0.2.2 lladdr {peer} dev {uplink}
 neighbour replace 198.18.0.2 lladdr 02:00:00:00:01:02 dev other
 route add 203.0.113.0/24 via 192.0.2.254 dev {uplink}
 route add 10.1.1.0/24 dev pods
@@ -143,8 +135,8 @@ route add 10.1.3.0/24 via 192.0.2.3 dev {uplink}
 route add 10.1.4.0/24 via 198.18.0.2 dev other
 address add 2001:db8:1::1/64 dev {uplink} nodad
 address add 2001:db8:18::1/64 dev other nodad
-neighbour replace 2001:db8:1::fe lladdr 02:00:00:00:00:fe dev {uplink}
-neighbour replace 2001:db8:1::2 lladdr 02:00:00:00:00:02 dev {uplink}
+neighbour replace 2001:db8:1::fe lladdr {router} dev {uplink}
+neighbour replace 2001:db8:1::2 lladdr {peer} dev {uplink}
 neighbour replace 2001:db8:18::2 lladdr 02:00:00:00:01:02 dev other
 route add 2001:db8:2::/64 via 2001:db8:1::fe dev {uplink}
 route add 2001:db8:a:1::/64 dev pods
@@ -152,6 +144,30 @@ route add 2001:db8:a:2::/64 via 2001:db8:1::2 dev {uplink}
 route add 2001:db8:a:3::/64 via 2001:db8:1::3 dev {uplink}
 route add 2001:db8:a:4::/64 via 2001:db8:18::2 dev other
 ";
+
+/// The uplink and its neighbours.
+#[derive(Clone, Copy, Debug)]
+pub struct Wire {
+    pub ifindex: u32,
+    pub uplink: Mac,
+    /// Router that clients are behind.
+    pub router: Mac,
+    /// The other node.
+    pub peer: Mac,
+}
+
+const OVER_VETH: Wire = Wire {
+    ifindex: 0,
+    uplink: [0x02, 0, 0, 0, 0, 0x01],
+    router: [0x02, 0, 0, 0, 0, 0xfe],
+    peer: [0x02, 0, 0, 0, 0, 0x02],
+};
+
+/// A loopback interface has one neighbour only.
+const OVER_LOOPBACK: Wire = Wire {
+    peer: OVER_VETH.router,
+    ..OVER_VETH
+};
 
 /// Runs a test on a thread of its own inside a new network namespace, which ends with it.
 pub fn isolated(test: impl FnOnce() + Send) {
@@ -168,14 +184,38 @@ pub fn isolated(test: impl FnOnce() + Send) {
     });
 }
 
-/// Makes interfaces, addresses, routes and neighbours.
-pub fn build() {
+/// Makes interfaces, addresses, routes and neighbours. The uplink is the loopback interface if the
+/// kernel cannot be told that a packet came in by another.
+pub fn build(loopback: bool) -> Wire {
     for setting in ["ipv4/ip_forward", "ipv6/conf/all/forwarding"] {
         let path = format!("/proc/sys/net/{setting}");
         fs::write(&path, "1").unwrap_or_else(|error| panic!("{path}: {error}"));
     }
     ip(LINKS);
-    ip(&ROUTES.replace("{uplink}", "uplink"));
+    if loopback {
+        ip(&format!(
+            "link set lo address {}",
+            mac(OVER_LOOPBACK.uplink)
+        ));
+    }
+    let (name, wire) = if loopback {
+        ("lo", OVER_LOOPBACK)
+    } else {
+        ("uplink", OVER_VETH)
+    };
+    let routes = ROUTES
+        .replace("{uplink}", name)
+        .replace("{router}", &mac(wire.router))
+        .replace("{peer}", &mac(wire.peer));
+    ip(&routes);
+    Wire {
+        ifindex: ifindex(name),
+        ..wire
+    }
+}
+
+fn mac(address: Mac) -> String {
+    address.map(|byte| format!("{byte:02x}")).join(":")
 }
 
 /// Number of an interface.

@@ -1,16 +1,16 @@
 //! A node without an agent: the programs loaded, the maps written by the test.
 
 use std::collections::BTreeMap;
+use std::env;
 use std::fmt;
+use std::io;
 use std::net::{IpAddr, SocketAddr};
-use std::os::fd::AsFd;
+use std::os::fd::{AsFd, BorrowedFd};
 
 use aya::Ebpf;
-use aya::maps::{HashMap, Map, MapData};
-use ebpf_abi::{
-    Addr4, Addr6, Address, BackendId, ConntrackValue, Counter, FlowEvent, ServiceId, Tuple,
-};
+use ebpf_abi::{Addr4, Addr6, BackendId, Counter, FlowEvent, ServiceId};
 use nix::sys::resource::{Resource, rlim_t, setrlimit};
+use nix::time::{ClockId, clock_getres};
 use weir_agent::config::Config;
 use weir_agent::datapath::counters::Counters;
 use weir_agent::datapath::events::Events;
@@ -22,8 +22,9 @@ use weir_agent::lb::apply::LbMaps;
 use weir_agent::lb::{BackendAddress, FrontendAddress, FrontendEntry};
 use weir_agent::state::L4Protocol;
 
-use crate::network::{self, families, ifindex};
+use crate::network::{self, Wire, families, ifindex};
 use crate::packet::{Packet, assert_checksums, dump};
+use crate::tables::{self, Entry};
 use crate::test_run::{self, Answer, Interfaces};
 
 /// What becomes of a packet, whatever the hook's numbers for it.
@@ -42,10 +43,40 @@ pub enum Verdict {
 pub enum Hook {
     Xdp,
     UplinkIn,
+    /// Out of the uplink, made by the node.
     UplinkOut,
+    /// Out of the uplink, come from a pod.
+    UplinkOutForwarded,
     PodFrom,
     PodTo,
 }
+
+impl Hook {
+    pub const ALL: [Self; 6] = [
+        Self::Xdp,
+        Self::UplinkIn,
+        Self::UplinkOut,
+        Self::UplinkOutForwarded,
+        Self::PodFrom,
+        Self::PodTo,
+    ];
+}
+
+/// What a test needs of the kernel beyond running a program.
+#[derive(Clone, Copy, Debug)]
+pub enum Need {
+    /// XDP on an interface where a neighbour can be unknown.
+    NeighboursOfXdp,
+    /// A buffer's ingress interface.
+    Ingress,
+}
+
+/// Runs all tests as kernels before 5.14 force them to: XDP on the loopback interface.
+const LOOPBACK_VARIABLE: &str = "WEIR_PACKETS_OVER_LOOPBACK";
+/// Number of the loopback interface in every network namespace.
+const LOOPBACK: u32 = 1;
+/// Any frame that no program has to do with.
+const PROBE: &[u8] = &[0; 64];
 
 /// A packet's fate.
 #[derive(Debug)]
@@ -61,8 +92,13 @@ pub struct Node {
     pub settings: Settings,
     counters: Counters,
     events: Events,
-    uplink: u32,
+    /// The uplink.
+    pub wire: Wire,
     pods: u32,
+    /// The kernel can be told by which interface an XDP frame came in (5.14).
+    names_xdp_interface: bool,
+    /// The kernel can be told by which interface a buffer came in.
+    names_ingress: bool,
     counted: BTreeMap<&'static str, u64>,
 }
 
@@ -84,14 +120,11 @@ pub fn on_node(test: impl FnOnce(&mut Node) + Send) {
 
 /// Runs a test on a node that has not been configured.
 pub fn on_node_with(config: &Config, test: impl FnOnce(&mut Node) + Send) {
-    network::isolated(|| {
-        network::build();
-        test(&mut Node::load(config));
-    });
+    network::isolated(|| test(&mut Node::start(config)));
 }
 
 impl Node {
-    fn load(config: &Config) -> Self {
+    fn start(config: &Config) -> Self {
         // Kernels before 5.11 count maps as locked memory. Where it may not be raised it need not.
         let _ = setrlimit(Resource::RLIMIT_MEMLOCK, rlim_t::MAX, rlim_t::MAX);
         let loaded = load::load(config, None).unwrap_or_else(|error| {
@@ -100,21 +133,32 @@ impl Node {
                 std::error::Error::source(&error)
             )
         });
+        let names_xdp_interface = env::var_os(LOOPBACK_VARIABLE).is_none()
+            && test_run::xdp(fd(&loaded.programs, "xdp_uplink"), PROBE, Some(LOOPBACK)).is_ok();
+        let interfaces = Interfaces {
+            ifindex: LOOPBACK,
+            ingress: LOOPBACK,
+        };
+        let tc = fd(&loaded.programs, "tc_uplink_in");
+        let names_ingress = test_run::tc(tc, PROBE, interfaces, false).is_ok();
+        let wire = network::build(!names_xdp_interface);
         Self {
             programs: loaded.programs,
             balancer: loaded.maps.balancer,
             settings: loaded.maps.settings,
             counters: loaded.maps.counters,
             events: loaded.maps.events,
-            uplink: ifindex("uplink"),
+            wire,
             pods: ifindex("pods"),
+            names_xdp_interface,
+            names_ingress,
             counted: BTreeMap::new(),
         }
     }
 
     /// Lets the programs balance, as the agent does once it knows the uplink's addresses.
     pub fn configure(&mut self) {
-        let [v4, v6] = families().map(|of| of.node);
+        let [v4, v6] = families().map(|of| of.node.ip());
         let (IpAddr::V4(v4), IpAddr::V6(v6)) = (v4, v6) else {
             unreachable!("one of each family")
         };
@@ -181,7 +225,7 @@ impl Node {
 
     /// Likewise for bytes that need not be a packet.
     pub fn run_bytes(&mut self, hook: Hook, frame: &[u8]) -> Outcome {
-        let answer = self.answer(hook, frame).unwrap_or_else(|error| {
+        let answer = self.answer(hook, frame, false).unwrap_or_else(|error| {
             panic!("the kernel does not run {hook:?}: {error}\n{}", dump(frame))
         });
         Outcome {
@@ -190,22 +234,55 @@ impl Node {
         }
     }
 
-    fn answer(&self, hook: Hook, frame: &[u8]) -> std::io::Result<Answer> {
+    fn answer(&self, hook: Hook, frame: &[u8], summed: bool) -> io::Result<Answer> {
+        let uplink = self.wire.ifindex;
         let on = |ifindex, ingress| Interfaces { ifindex, ingress };
-        let (name, interfaces) = match hook {
-            Hook::Xdp => ("xdp_uplink", on(self.uplink, self.uplink)),
-            Hook::UplinkIn => ("tc_uplink_in", on(self.uplink, self.uplink)),
-            Hook::UplinkOut => ("tc_uplink_out", on(self.uplink, 0)),
+        let (name, mut interfaces) = match hook {
+            Hook::Xdp => ("xdp_uplink", on(uplink, uplink)),
+            Hook::UplinkIn => ("tc_uplink_in", on(uplink, uplink)),
+            Hook::UplinkOut => ("tc_uplink_out", on(uplink, 0)),
+            Hook::UplinkOutForwarded => ("tc_uplink_out", on(uplink, self.pods)),
             Hook::PodFrom => ("tc_pod_from", on(self.pods, self.pods)),
-            Hook::PodTo => ("tc_pod_to", on(self.pods, self.uplink)),
+            Hook::PodTo => ("tc_pod_to", on(self.pods, uplink)),
         };
-        let program = self.programs.program(name).expect(name);
-        let program = program.fd().expect("loaded").as_fd();
+        let program = fd(&self.programs, name);
         if hook == Hook::Xdp {
-            test_run::xdp(program, frame, Some(interfaces.ifindex))
-        } else {
-            test_run::tc(program, frame, interfaces, false)
+            let named = self.names_xdp_interface.then_some(interfaces.ifindex);
+            return test_run::xdp(program, frame, named);
         }
+        if !self.names_ingress {
+            interfaces.ingress = 0;
+        }
+        test_run::tc(program, frame, interfaces, summed)
+    }
+
+    /// Likewise with a buffer that carries a sum over the packet (`CHECKSUM_COMPLETE`), which the
+    /// kernel verifies afterwards. An error is the kernel's.
+    pub fn run_summed(&self, hook: Hook, packet: &Packet) -> io::Result<Outcome> {
+        self.answer(hook, &packet.bytes(), true)
+            .map(|answer| Outcome {
+                verdict: verdict(hook, answer.code),
+                frame: answer.frame,
+            })
+    }
+
+    /// True if tests that need this may run; says why if not.
+    pub fn can(&self, need: Need) -> bool {
+        let (can, reason) = match need {
+            Need::NeighboursOfXdp => (
+                self.names_xdp_interface,
+                "this kernel runs XDP programs on the loopback interface only, where every \
+                 neighbour is known",
+            ),
+            Need::Ingress => (
+                self.names_ingress,
+                "this kernel cannot be told by which interface a buffer came in",
+            ),
+        };
+        if !can {
+            println!("SKIPPED: {reason}");
+        }
+        can
     }
 
     /// Asserts what becomes of a packet, to the byte: the verdict and the frame as it leaves.
@@ -256,33 +333,41 @@ impl Node {
         events
     }
 
-    /// The connection table of a family.
-    pub fn conntrack<A: TableOf>(&mut self) -> HashMap<&mut MapData, Tuple<A>, ConntrackValue<A>>
-    where
-        Tuple<A>: aya::Pod,
-        ConntrackValue<A>: aya::Pod,
-    {
-        let map: &mut Map = self.programs.map_mut(A::CONNTRACK).expect(A::CONNTRACK);
-        map.try_into().expect("a hash map")
+    /// The connection table's entry for packets with these ends.
+    pub fn entry(&self, packet: &Packet) -> Option<Entry> {
+        if packet.source.is_ipv4() {
+            tables::entry::<Addr4>(&self.programs, packet)
+        } else {
+            tables::entry::<Addr6>(&self.programs, packet)
+        }
     }
 
-    /// Number of entries in the connection tables.
-    pub fn entries(&mut self) -> usize {
-        self.conntrack::<Addr4>().keys().count() + self.conntrack::<Addr6>().keys().count()
+    /// Number of entries in both connection tables.
+    pub fn entries(&self) -> usize {
+        tables::entries::<Addr4>(&self.programs) + tables::entries::<Addr6>(&self.programs)
+    }
+
+    /// Makes all connections and flows look as if this time had gone by since their last packet.
+    pub fn let_pass(&mut self, seconds: f64) {
+        let resolution = clock_getres(ClockId::CLOCK_MONOTONIC_COARSE).expect("a clock");
+        let ticks = (seconds * 1e9 / resolution.tv_nsec() as f64) as u32;
+        tables::age::<Addr4>(&mut self.programs, ticks);
+        tables::age::<Addr6>(&mut self.programs, ticks);
+    }
+
+    /// Name of the uplink.
+    pub fn uplink_name(&self) -> &'static str {
+        if self.names_xdp_interface {
+            "uplink"
+        } else {
+            "lo"
+        }
     }
 }
 
-/// A family whose tables a test reads.
-pub trait TableOf: Address {
-    const CONNTRACK: &str;
-}
-
-impl TableOf for Addr4 {
-    const CONNTRACK: &str = "CONNTRACK4";
-}
-
-impl TableOf for Addr6 {
-    const CONNTRACK: &str = "CONNTRACK6";
+fn fd<'a>(programs: &'a Ebpf, name: &str) -> BorrowedFd<'a> {
+    let program = programs.program(name).expect("one of the object's");
+    program.fd().expect("loaded").as_fd()
 }
 
 fn name_of(counter: Counter) -> &'static str {

@@ -110,6 +110,11 @@ impl Packet {
         Self::new(source, destination, Transport::Icmp(kind, 0))
     }
 
+    /// Likewise with the transport named.
+    pub fn of(source: SocketAddr, destination: SocketAddr, transport: Transport) -> Self {
+        Self::new(source, destination, transport)
+    }
+
     /// The same packet with a few fields changed.
     pub fn with(&self, change: impl FnOnce(&mut Self)) -> Self {
         let mut packet = self.clone();
@@ -117,7 +122,7 @@ impl Packet {
         packet
     }
 
-    fn protocol(&self) -> u8 {
+    pub fn protocol(&self) -> u8 {
         match self.transport {
             Transport::Tcp(_) => TCP,
             Transport::Udp | Transport::UdpUnsummed => UDP,
