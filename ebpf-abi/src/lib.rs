@@ -16,6 +16,7 @@
 
 pub mod address;
 pub mod backend;
+pub mod bench;
 pub mod checksum;
 pub mod config;
 pub mod conntrack;

@@ -1,4 +1,9 @@
 //! Programs that the bench and the test cluster use; no part of the data plane.
+//!
+//! A program that rewrites its packet would see its own output when the kernel runs it again, so
+//! the bench runs one of the `feed_*` programs: it writes the frame anew, of the next flow if there
+//! are several, and goes on to the program to be measured. They differ in nothing but that program,
+//! and so the empty ones show what feeding costs.
 #![expect(
     missing_docs,
     reason = "the attribute macros emit undocumented functions"
@@ -7,8 +12,24 @@
 #![no_main]
 
 use aya_ebpf::bindings::xdp_action;
-use aya_ebpf::macros::xdp;
+use aya_ebpf::btf_maps::{Array, ProgramArray};
+use aya_ebpf::macros::{btf_map, xdp};
 use aya_ebpf::programs::XdpContext;
+use ebpf_abi::bench::{BenchInput, FRAME_LEN, FRAME_WORDS, flow_client};
+use ebpf_abi::packet::ETHERNET_LEN;
+use ebpf_abi::{Addr4, Be16};
+
+/// What to feed. Written by the bench, its run number by the programs.
+#[btf_map]
+pub static INPUT: Array<BenchInput, 1> = Array::new();
+
+/// Programs to be measured, see the constants below.
+#[btf_map]
+pub static CALLEES: ProgramArray<3> = ProgramArray::new();
+
+const PASS: u32 = 0;
+const TX: u32 = 1;
+const BALANCER: u32 = 2;
 
 /// Passes every frame: the cheapest program, and what a veth peer needs to accept frames sent by XDP.
 #[xdp]
@@ -20,6 +41,55 @@ pub fn xdp_pass(_ctx: XdpContext) -> u32 {
 #[xdp]
 pub fn xdp_tx(_ctx: XdpContext) -> u32 {
     xdp_action::XDP_TX
+}
+
+/// Feeds [`xdp_pass`].
+#[xdp]
+pub fn feed_pass(ctx: XdpContext) -> u32 {
+    feed::<PASS>(&ctx)
+}
+
+/// Feeds [`xdp_tx`].
+#[xdp]
+pub fn feed_tx(ctx: XdpContext) -> u32 {
+    feed::<TX>(&ctx)
+}
+
+/// Feeds the data plane's program for uplinks.
+#[xdp]
+pub fn feed_balancer(ctx: XdpContext) -> u32 {
+    feed::<BALANCER>(&ctx)
+}
+
+/// Writes the frame and goes on to a program. Aborts if it cannot.
+///
+/// The number of the program is a constant so that the kernel makes it a direct jump.
+#[inline(always)]
+fn feed<const CALLEE: u32>(ctx: &XdpContext) -> u32 {
+    const SOURCE: usize = ETHERNET_LEN + 12;
+    const SOURCE_PORT: usize = ETHERNET_LEN + 20;
+    let (start, end) = (ctx.data(), ctx.data_end());
+    let Some(input) = INPUT.get_ptr_mut(0) else {
+        return xdp_action::XDP_ABORTED;
+    };
+    if start + FRAME_LEN > end {
+        return xdp_action::XDP_ABORTED;
+    }
+    // SAFETY: the element is there, only the bench's one thread runs this program, and the frame
+    // has room for all that is written by the check above.
+    unsafe {
+        let input = &mut *input;
+        *(start as *mut [u64; FRAME_WORDS]) = input.frame;
+        if input.rotate != 0 {
+            let flow = input.next.wrapping_mul(input.flow_stride) & input.flow_mask;
+            let (address, port) = flow_client(input, flow);
+            input.next = input.next.wrapping_add(1);
+            *((start + SOURCE) as *mut Addr4) = Addr4(address.to_be());
+            *((start + SOURCE_PORT) as *mut Be16) = Be16::new(port);
+        }
+        CALLEES.tail_call(ctx, CALLEE);
+    }
+    xdp_action::XDP_ABORTED
 }
 
 /// See `main.rs`.

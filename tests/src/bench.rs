@@ -1,3 +1,4 @@
 //! What `cargo xtask bench` measures.
 
 pub mod maglev;
+pub mod xdp;

@@ -19,6 +19,8 @@ struct Arguments {
 
 #[derive(Subcommand)]
 enum Bench {
+    /// Nanoseconds per packet of the XDP program
+    Xdp,
     /// Time to build Maglev tables
     Maglev,
 }
@@ -27,6 +29,7 @@ fn main() -> ExitCode {
     let arguments = Arguments::parse();
     let json = arguments.json.as_deref();
     let result = match arguments.bench {
+        Bench::Xdp => bench::xdp::run(json),
         Bench::Maglev => bench::maglev::run(json),
     };
     match result {
