@@ -78,7 +78,9 @@ pub fn run(keep: bool, json: Option<&Path>) -> Result<()> {
         fs::write(path, text + "\n").with_context(|| format!("write {}", path.display()))?;
     }
     let verdict = figures.judge(cluster.pods().len() * 2);
-    screen.next_steps(keep.then_some(cluster.id()))?;
+    if keep || verdict.is_ok() {
+        screen.next_steps(keep.then_some(cluster.id()))?;
+    }
     if keep {
         cluster.keep()?;
     } else {
