@@ -17,6 +17,10 @@ use crate::binary::Binary;
 use crate::plan::UPLINK;
 use crate::{Place, wait};
 
+mod status;
+
+pub use status::Status;
+
 /// Directory of the agent's files, as the node sees it.
 const DIRECTORY: &str = "/run/weir";
 /// How long an agent may take to become ready, or to end.
@@ -59,72 +63,6 @@ impl AgentConfig {
             "log": { "level": self.log_level, "format": "text" },
         })
     }
-}
-
-/// What `weir status -o json` says.
-#[derive(Clone, Debug)]
-pub struct Status(pub Value);
-
-impl Status {
-    /// Name of the node.
-    pub fn node_name(&self) -> &str {
-        self.0["node_name"].as_str().unwrap_or_default()
-    }
-
-    /// Has the agent read all manifests once?
-    pub fn is_synced(&self) -> bool {
-        self.0["source"]["synced"] == true
-    }
-
-    /// Did it take over the maps of an agent before it?
-    pub fn is_adopted(&self) -> bool {
-        self.0["datapath"]["adopted"] == true
-    }
-
-    /// Does XDP run in the driver of every uplink?
-    pub fn is_xdp_native(&self) -> bool {
-        let interfaces = self.0["datapath"]["interfaces"].as_array();
-        let is_uplink = |one: &&Value| one["role"] == "INTERFACE_ROLE_UPLINK";
-        let mut uplinks = interfaces
-            .into_iter()
-            .flatten()
-            .filter(is_uplink)
-            .peekable();
-        uplinks.peek().is_some() && uplinks.all(|one| one["xdp_mode"] == "XDP_MODE_NATIVE")
-    }
-
-    /// Flow events seen since the agent started.
-    pub fn flows_seen(&self) -> u64 {
-        count(&self.0["flows"]["seen"])
-    }
-
-    /// Flow events lost since the agent started, wherever.
-    pub fn flows_lost(&self) -> u64 {
-        let places = self.0["flows"]["lost"].as_array();
-        places
-            .into_iter()
-            .flatten()
-            .map(|place| count(&place["value"]))
-            .sum()
-    }
-
-    /// What is wrong with the input, each as JSON text.
-    pub fn problems(&self) -> Vec<String> {
-        let problems = self.0["problems"].as_array();
-        problems
-            .into_iter()
-            .flatten()
-            .map(Value::to_string)
-            .collect()
-    }
-}
-
-/// A 64-bit number, which the JSON form of protobuf writes as a text; nothing is zero.
-fn count(value: &Value) -> u64 {
-    value
-        .as_u64()
-        .or_else(|| value.as_str()?.parse().ok())
-        .unwrap_or(0)
 }
 
 /// The agent of one node. All methods take `&self`, as an operator at the node would act.

@@ -27,7 +27,7 @@
 //! | [`traffic`] | servers, clients and load, with reports |
 //! | [`capture`] | packets of any link, with a judgement on their checksums |
 //! | [`manifest`] | Kubernetes objects as YAML |
-//! | [`demo`], [`bench`] | the programs `weir-demo` and `weir-bench` |
+//! | [`demo`], [`mod@bench`] | the programs `weir-demo` and `weir-bench` |
 
 pub mod agent;
 pub mod bench;
