@@ -25,15 +25,26 @@ impl Events {
         Self { ring }
     }
 
+    /// Hands over the records that are there, up to a number. Returns how many there were.
+    pub fn drain(&mut self, limit: usize, mut record: impl FnMut(&[u8])) -> usize {
+        let mut count = 0;
+        while count < limit {
+            let Some(item) = self.ring.next() else { break };
+            record(&item);
+            count += 1;
+        }
+        count
+    }
+
     /// Together with the counter of what did not fit, as the flow reader wants it.
     pub fn with_losses(self, counters: Arc<Counters>) -> EventsAndLosses {
-        EventsAndLosses { ring: self.ring, counters }
+        EventsAndLosses { events: self, counters }
     }
 }
 
 /// Records and the number of those that were lost.
 pub struct EventsAndLosses {
-    ring: RingBuf<MapData>,
+    events: Events,
     counters: Arc<Counters>,
 }
 
@@ -42,7 +53,7 @@ impl EventSource for EventsAndLosses {
     /// is missed.
     fn wait(&mut self, timeout: Duration) -> io::Result<()> {
         let timeout = PollTimeout::try_from(timeout).unwrap_or(PollTimeout::MAX);
-        let mut ready = [PollFd::new(self.ring.as_fd(), PollFlags::POLLIN)];
+        let mut ready = [PollFd::new(self.events.ring.as_fd(), PollFlags::POLLIN)];
         match poll(&mut ready, timeout) {
             Ok(_) | Err(Errno::EINTR) => Ok(()),
             Err(error) => Err(error.into()),
@@ -50,12 +61,7 @@ impl EventSource for EventsAndLosses {
     }
 
     fn poll(&mut self, record: &mut dyn FnMut(&[u8])) -> usize {
-        let mut count = 0;
-        while let Some(item) = self.ring.next() {
-            record(&item);
-            count += 1;
-        }
-        count
+        self.events.drain(usize::MAX, record)
     }
 
     fn lost(&mut self) -> io::Result<u64> {
