@@ -1,6 +1,7 @@
 //! Addresses and ports as they are on the wire.
 
 use core::fmt;
+use core::hash::{Hash, Hasher};
 use core::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
 use bytemuck::{Pod, Zeroable};
@@ -42,8 +43,24 @@ pub struct Addr4(pub u32);
 /// Held as words because byte arrays compile to byte loads in eBPF, and aligned to 4 because that
 /// is all a packet guarantees.
 #[repr(transparent)]
-#[derive(Clone, Copy, PartialEq, Eq, Hash, Default, Pod, Zeroable)]
+#[derive(Clone, Copy, Eq, Default, Pod, Zeroable)]
 pub struct Addr6(pub [u32; 4]);
+
+impl PartialEq for Addr6 {
+    /// Word by word: comparing the arrays becomes a call to `bcmp` in eBPF, and a call costs stack
+    /// that older kernels do not have to spare.
+    #[inline(always)]
+    fn eq(&self, other: &Self) -> bool {
+        let ([a, b, c, d], [e, f, g, h]) = (self.0, other.0);
+        (a ^ e) | (b ^ f) | (c ^ g) | (d ^ h) == 0
+    }
+}
+
+impl Hash for Addr6 {
+    fn hash<H: Hasher>(&self, state: &mut H) {
+        self.0.hash(state);
+    }
+}
 
 /// Address family, numbered as the version field of the IP header.
 #[repr(u8)]

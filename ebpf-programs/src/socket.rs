@@ -29,8 +29,9 @@ const REFUSE: i32 = 0;
 
 const SOCKETS: usize = 65_536;
 
-/// The first three words of an IPv4 address mapped into IPv6 (RFC 4291, section 2.5.5.2).
-const MAPPED_PREFIX: [u32; 3] = [0, 0, 0xffff_u32.to_be()];
+/// The third word of an IPv4 address mapped into IPv6; the two before it are zero (RFC 4291,
+/// section 2.5.5.2).
+const MAPPED_PREFIX: u32 = 0xffff_u32.to_be();
 
 /// An address family's side of the socket table.
 trait SocketIp: Ip {
@@ -166,7 +167,7 @@ pub fn answer6(ctx: &SockAddrContext) -> i32 {
 #[inline(always)]
 fn mapped_ipv4(address: Addr6) -> Option<Addr4> {
     let [a, b, c, d] = address.0;
-    ([a, b, c] == MAPPED_PREFIX).then_some(Addr4(d))
+    (a | b == 0 && c == MAPPED_PREFIX).then_some(Addr4(d))
 }
 
 /// One dialled frontend and, once chosen, the backend that takes its place.
