@@ -14,4 +14,6 @@ mod tables;
 mod test_run;
 mod turned;
 
+mod bad_input;
 mod forward;
+mod open;

@@ -158,9 +158,13 @@ impl Node {
 
     /// Lets the programs balance, as the agent does once it knows the uplink's addresses.
     pub fn configure(&mut self) {
-        let [v4, v6] = families().map(|of| of.node.ip());
-        let (IpAddr::V4(v4), IpAddr::V6(v6)) = (v4, v6) else {
-            unreachable!("one of each family")
+        self.set_addresses(families().map(|of| of.node.ip()));
+    }
+
+    /// Sets the node's IPv4 and IPv6 address.
+    pub fn set_addresses(&mut self, addresses: [IpAddr; 2]) {
+        let [IpAddr::V4(v4), IpAddr::V6(v6)] = addresses else {
+            panic!("not one of each family: {addresses:?}")
         };
         let addresses = UplinkAddresses {
             v4: Some(v4),
@@ -339,6 +343,15 @@ impl Node {
             tables::entry::<Addr4>(&self.programs, packet)
         } else {
             tables::entry::<Addr6>(&self.programs, packet)
+        }
+    }
+
+    /// Removes it, as the kernel does when the table is full.
+    pub fn remove_entry(&mut self, packet: &Packet) {
+        if packet.source.is_ipv4() {
+            tables::remove::<Addr4>(&mut self.programs, packet);
+        } else {
+            tables::remove::<Addr6>(&mut self.programs, packet);
         }
     }
 

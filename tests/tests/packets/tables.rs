@@ -59,21 +59,37 @@ fn table<'a, K: Pod, V: Pod>(programs: &'a Ebpf, name: &str) -> HashMap<&'a MapD
     map.try_into().expect("a hash map")
 }
 
-/// The entry of a packet.
-pub fn entry<A: Family>(programs: &Ebpf, packet: &Packet) -> Option<Entry>
-where
-    Tuple<A>: Pod,
-    ConntrackValue<A>: Pod,
-{
-    let key = Tuple {
+fn key<A: Family>(packet: &Packet) -> Tuple<A> {
+    Tuple {
         source: A::from_ip(packet.source.ip()),
         destination: A::from_ip(packet.destination.ip()),
         source_port: Be16::new(packet.source.port()),
         destination_port: Be16::new(packet.destination.port()),
         protocol: Protocol(packet.protocol()),
         _pad: [0; 3],
-    };
-    let value: ConntrackValue<A> = table(programs, A::CONNTRACK).get(&key, 0).ok()?;
+    }
+}
+
+/// Removes the entry of a packet.
+pub fn remove<A: Family>(programs: &mut Ebpf, packet: &Packet)
+where
+    Tuple<A>: Pod,
+    ConntrackValue<A>: Pod,
+{
+    let map = programs.map_mut(A::CONNTRACK).expect("one of the object's");
+    let mut table: HashMap<&mut MapData, Tuple<A>, ConntrackValue<A>> =
+        map.try_into().expect("a hash map");
+    table.remove(&key(packet)).expect("there");
+}
+
+/// The entry of a packet.
+pub fn entry<A: Family>(programs: &Ebpf, packet: &Packet) -> Option<Entry>
+where
+    Tuple<A>: Pod,
+    ConntrackValue<A>: Pod,
+{
+    let table = table::<Tuple<A>, ConntrackValue<A>>(programs, A::CONNTRACK);
+    let value = table.get(&key(packet), 0).ok()?;
     let end = |ip: A, port: Be16| SocketAddr::new(ip.into(), port.get());
     let to = value.rewrite;
     Some(Entry {
