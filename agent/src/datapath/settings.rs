@@ -43,8 +43,12 @@ impl Settings {
         })
     }
 
-    /// Has every known connection checked at its next packet.
+    /// Has every known connection checked at its next packet. Before the settings are valid there
+    /// is none, and nothing happens.
     pub fn raise_generation(&self) -> Result<(), MapError> {
+        if self.generation() == 0 {
+            return Ok(());
+        }
         self.change(|_| {})
     }
 
