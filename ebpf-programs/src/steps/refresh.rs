@@ -3,29 +3,44 @@
 
 use ebpf_abi::conntrack::ConntrackKind;
 use ebpf_abi::packet::Packet;
-use ebpf_abi::{ConntrackValue, Counter, DatapathConfig};
+use ebpf_abi::{ConntrackValue, DatapathConfig, Protocol, tcp};
 
-use crate::access::{count, entry as map_entry, jiffies};
+use crate::access::{entry as map_entry, jiffies};
 use crate::emit;
 use crate::family::Ip;
 use crate::hook::Hook;
 use crate::steps::{conntrack, open, route};
 
-/// Brings an entry up to date. False if the connection has to be opened anew.
+/// What a second look found.
+#[derive(PartialEq, Eq)]
+pub enum Found {
+    /// The entry is up to date now.
+    Current,
+    /// The connection has to be opened anew.
+    Ended,
+    /// Likewise, because its backend was removed.
+    BackendGone,
+}
+
+/// Brings an entry up to date.
 #[inline(never)]
 pub fn entry<A: Ip>(
     hook: &impl Hook,
     packet: &Packet<A>,
     entry: &mut ConntrackValue<A>,
     config: &DatapathConfig,
-) -> bool {
+) -> Found {
     let is_request = entry.kind != ConntrackKind::FROM_REMOTE;
     if is_request && conntrack::is_idle(entry, packet.tuple.protocol, config) {
-        return false;
+        return Found::Ended;
     }
-    if is_request && entry.generation != config.generation && !backend_is_there(entry) {
-        count(Counter::ConnectionsMoved);
-        return false;
+    if is_request && entry.generation != config.generation {
+        if !backend_is_there(entry) {
+            return Found::BackendGone;
+        }
+        if has_lost_its_source(packet, entry, config) {
+            return Found::Ended;
+        }
     }
     if entry.kind != ConntrackKind::TO_LOCAL {
         // No route now does not mean none later: the entry stays, and TC drops with the reason.
@@ -41,7 +56,20 @@ pub fn entry<A: Ip>(
     if jiffies().wrapping_sub(entry.reported_at) >= interval {
         emit::connection(hook, packet, entry);
     }
-    true
+    Found::Current
+}
+
+/// True if the node's address is another by now and the peer will not mind the change. An open TCP
+/// connection would: it keeps its source, which may still be there beside the new one.
+#[inline(always)]
+fn has_lost_its_source<A: Ip>(
+    packet: &Packet<A>,
+    entry: &ConntrackValue<A>,
+    config: &DatapathConfig,
+) -> bool {
+    entry.kind == ConntrackKind::TO_REMOTE
+        && entry.rewrite.source != A::node(config)
+        && (packet.tuple.protocol != Protocol::TCP || tcp::is_opening(packet.tcp_flags))
 }
 
 #[inline(always)]
