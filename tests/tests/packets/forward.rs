@@ -238,7 +238,7 @@ fn a_route_that_goes_away_drops_with_the_reason_once_tc_sees_it() {
         ip(&format!(
             "route delete 10.1.2.0/24 dev {uplink}\nroute delete 2001:db8:a:2::/64 dev {uplink}"
         ));
-        node.settings.raise_generation().unwrap();
+        node.settings().raise_generation().unwrap();
         node.counted();
         for of in families() {
             let packet = request(&of, Transport::Udp);
@@ -253,7 +253,7 @@ fn a_route_that_goes_away_drops_with_the_reason_once_tc_sees_it() {
 #[test]
 fn a_node_without_an_address_in_a_family_has_no_way_to_other_nodes() {
     crate::node::on_node_with(&crate::node::small_config(), |node| {
-        node.settings
+        node.settings()
             .set_addresses(weir_agent::datapath::interfaces::UplinkAddresses { v4: None, v6: None })
             .unwrap();
         for of in families() {

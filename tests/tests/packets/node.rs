@@ -6,18 +6,17 @@ use std::fmt;
 use std::io;
 use std::net::{IpAddr, SocketAddr};
 use std::os::fd::{AsFd, BorrowedFd};
+use std::sync::{Mutex, PoisonError};
 
 use aya::Ebpf;
 use ebpf_abi::{Addr4, Addr6, BackendId, Counter, FlowEvent, ServiceId};
 use nix::sys::resource::{Resource, rlim_t, setrlimit};
 use nix::time::{ClockId, clock_getres};
 use weir_agent::config::Config;
-use weir_agent::datapath::counters::Counters;
-use weir_agent::datapath::events::Events;
 use weir_agent::datapath::interfaces::UplinkAddresses;
-use weir_agent::datapath::load;
 use weir_agent::datapath::maps::BalancerMaps;
 use weir_agent::datapath::settings::Settings;
+use weir_agent::datapath::{Loaded, load};
 use weir_agent::lb::apply::LbMaps;
 use weir_agent::lb::{BackendAddress, FrontendAddress, FrontendEntry};
 use weir_agent::state::L4Protocol;
@@ -87,11 +86,7 @@ pub struct Outcome {
 
 /// The data plane of one node in the thread's network namespace.
 pub struct Node {
-    programs: Ebpf,
-    pub balancer: BalancerMaps,
-    pub settings: Settings,
-    counters: Counters,
-    events: Events,
+    loaded: Loaded,
     /// The uplink.
     pub wire: Wire,
     pods: u32,
@@ -110,29 +105,31 @@ pub fn small_config() -> Config {
     config
 }
 
+/// The data plane that tests without wishes of their own use one after the other: loading it takes
+/// longer than most of them.
+static SHARED: Mutex<Option<Loaded>> = Mutex::new(None);
+
 /// Runs a test on a configured node with nothing to balance.
 pub fn on_node(test: impl FnOnce(&mut Node) + Send) {
-    on_node_with(&small_config(), |node| {
+    network::isolated(|| {
+        let mut shared = SHARED.lock().unwrap_or_else(PoisonError::into_inner);
+        let loaded = shared.take().unwrap_or_else(|| load(&small_config()));
+        let mut node = Node::over(loaded);
+        node.clear();
         node.configure();
-        test(node);
+        test(&mut node);
+        // Not reached by a test that fails, whose maps nobody wants.
+        *shared = Some(node.loaded);
     });
 }
 
 /// Runs a test on a node that has not been configured.
 pub fn on_node_with(config: &Config, test: impl FnOnce(&mut Node) + Send) {
-    network::isolated(|| test(&mut Node::start(config)));
+    network::isolated(|| test(&mut Node::over(load(config))));
 }
 
 impl Node {
-    fn start(config: &Config) -> Self {
-        // Kernels before 5.11 count maps as locked memory. Where it may not be raised it need not.
-        let _ = setrlimit(Resource::RLIMIT_MEMLOCK, rlim_t::MAX, rlim_t::MAX);
-        let loaded = load::load(config, None).unwrap_or_else(|error| {
-            panic!(
-                "the programs do not load: {error}: {:?}",
-                std::error::Error::source(&error)
-            )
-        });
+    fn over(loaded: Loaded) -> Self {
         let names_xdp_interface = env::var_os(LOOPBACK_VARIABLE).is_none()
             && test_run::xdp(fd(&loaded.programs, "xdp_uplink"), PROBE, Some(LOOPBACK)).is_ok();
         let interfaces = Interfaces {
@@ -143,17 +140,31 @@ impl Node {
         let names_ingress = test_run::tc(tc, PROBE, interfaces, false).is_ok();
         let wire = network::build(!names_xdp_interface);
         Self {
-            programs: loaded.programs,
-            balancer: loaded.maps.balancer,
-            settings: loaded.maps.settings,
-            counters: loaded.maps.counters,
-            events: loaded.maps.events,
+            loaded,
             wire,
             pods: ifindex("pods"),
             names_xdp_interface,
             names_ingress,
             counted: BTreeMap::new(),
         }
+    }
+
+    /// Removes what an earlier test left.
+    fn clear(&mut self) {
+        let maps = &mut self.loaded.maps.balancer;
+        for (frontend, _) in maps.frontends().expect("FRONTENDS") {
+            maps.remove_frontend(&frontend).expect("FRONTENDS");
+        }
+        for service in maps.tables().expect("MAGLEV") {
+            maps.remove_table(service).expect("MAGLEV");
+        }
+        for (id, backend) in maps.backends().expect("BACKENDS") {
+            maps.remove_backend(id, &backend).expect("BACKENDS");
+        }
+        tables::clear::<Addr4>(&mut self.loaded.programs);
+        tables::clear::<Addr6>(&mut self.loaded.programs);
+        self.events();
+        self.counted();
     }
 
     /// Lets the programs balance, as the agent does once it knows the uplink's addresses.
@@ -170,7 +181,17 @@ impl Node {
             v4: Some(v4),
             v6: Some(v6),
         };
-        self.settings.set_addresses(addresses).expect("CONFIG");
+        self.settings().set_addresses(addresses).expect("CONFIG");
+    }
+
+    /// The maps that the load balancer writes.
+    pub fn balancer(&mut self) -> &mut BalancerMaps {
+        &mut self.loaded.maps.balancer
+    }
+
+    /// The settings.
+    pub fn settings(&self) -> &Settings {
+        &self.loaded.maps.settings
     }
 
     /// A TCP and a UDP frontend for clients anywhere.
@@ -194,7 +215,7 @@ impl Node {
                 service: ServiceId(service),
                 internal,
             };
-            self.balancer
+            self.balancer()
                 .insert_frontend(&frontend, entry)
                 .expect("FRONTENDS");
         }
@@ -208,10 +229,10 @@ impl Node {
             port: address.port(),
             local,
         };
-        self.balancer
+        self.balancer()
             .insert_backend(id, &backend)
             .expect("BACKENDS");
-        self.balancer
+        self.balancer()
             .swap_table(ServiceId(service), &[id; 251])
             .expect("MAGLEV");
     }
@@ -249,7 +270,7 @@ impl Node {
             Hook::PodFrom => ("tc_pod_from", on(self.pods, self.pods)),
             Hook::PodTo => ("tc_pod_to", on(self.pods, uplink)),
         };
-        let program = fd(&self.programs, name);
+        let program = fd(&self.loaded.programs, name);
         if hook == Hook::Xdp {
             let named = self.names_xdp_interface.then_some(interfaces.ifindex);
             return test_run::xdp(program, frame, named);
@@ -308,7 +329,14 @@ impl Node {
 
     /// What was counted since the last call, by name; what stayed is left out.
     pub fn counted(&mut self) -> BTreeMap<&'static str, u64> {
-        let now: BTreeMap<_, _> = self.counters.all().expect("COUNTERS").into_iter().collect();
+        let now: BTreeMap<_, _> = self
+            .loaded
+            .maps
+            .counters
+            .all()
+            .expect("COUNTERS")
+            .into_iter()
+            .collect();
         let before = std::mem::replace(&mut self.counted, now.clone());
         now.into_iter()
             .map(|(name, value)| (name, value - before.get(name).unwrap_or(&0)))
@@ -331,7 +359,7 @@ impl Node {
     /// The events written since the last call.
     pub fn events(&mut self) -> Vec<FlowEvent> {
         let mut events = Vec::new();
-        self.events.drain(usize::MAX, |record| {
+        self.loaded.maps.events.drain(usize::MAX, |record| {
             events.push(*bytemuck::from_bytes(record));
         });
         events
@@ -340,32 +368,33 @@ impl Node {
     /// The connection table's entry for packets with these ends.
     pub fn entry(&self, packet: &Packet) -> Option<Entry> {
         if packet.source.is_ipv4() {
-            tables::entry::<Addr4>(&self.programs, packet)
+            tables::entry::<Addr4>(&self.loaded.programs, packet)
         } else {
-            tables::entry::<Addr6>(&self.programs, packet)
+            tables::entry::<Addr6>(&self.loaded.programs, packet)
         }
     }
 
     /// Removes it, as the kernel does when the table is full.
     pub fn remove_entry(&mut self, packet: &Packet) {
         if packet.source.is_ipv4() {
-            tables::remove::<Addr4>(&mut self.programs, packet);
+            tables::remove::<Addr4>(&mut self.loaded.programs, packet);
         } else {
-            tables::remove::<Addr6>(&mut self.programs, packet);
+            tables::remove::<Addr6>(&mut self.loaded.programs, packet);
         }
     }
 
     /// Number of entries in both connection tables.
     pub fn entries(&self) -> usize {
-        tables::entries::<Addr4>(&self.programs) + tables::entries::<Addr6>(&self.programs)
+        tables::entries::<Addr4>(&self.loaded.programs)
+            + tables::entries::<Addr6>(&self.loaded.programs)
     }
 
     /// Makes all connections and flows look as if this time had gone by since their last packet.
     pub fn let_pass(&mut self, seconds: f64) {
         let resolution = clock_getres(ClockId::CLOCK_MONOTONIC_COARSE).expect("a clock");
         let ticks = (seconds * 1e9 / resolution.tv_nsec() as f64) as u32;
-        tables::age::<Addr4>(&mut self.programs, ticks);
-        tables::age::<Addr6>(&mut self.programs, ticks);
+        tables::age::<Addr4>(&mut self.loaded.programs, ticks);
+        tables::age::<Addr6>(&mut self.loaded.programs, ticks);
     }
 
     /// Name of the uplink.
@@ -376,6 +405,15 @@ impl Node {
             "lo"
         }
     }
+}
+
+fn load(config: &Config) -> Loaded {
+    // Kernels before 5.11 count maps as locked memory. Where it may not be raised it need not.
+    let _ = setrlimit(Resource::RLIMIT_MEMLOCK, rlim_t::MAX, rlim_t::MAX);
+    load::load(config, None).unwrap_or_else(|error| {
+        let source = std::error::Error::source(&error);
+        panic!("the programs do not load: {error}: {source:?}")
+    })
 }
 
 fn fd<'a>(programs: &'a Ebpf, name: &str) -> BorrowedFd<'a> {

@@ -77,7 +77,7 @@ fn nothing_is_touched_before_the_agent_configured_it() {
                 }
             }
         }
-        node.settings.raise_generation().unwrap();
+        node.settings().raise_generation().unwrap();
         for of in families() {
             node.expect_untouched(Hook::Xdp, &syn(&of));
         }
@@ -91,7 +91,7 @@ fn a_frontend_without_backends_drops_with_the_reason() {
     on_node(|node| {
         for of in families() {
             // One service has an empty table, the other has none.
-            node.balancer.swap_table(ServiceId(FIRST), &[]).unwrap();
+            node.balancer().swap_table(ServiceId(FIRST), &[]).unwrap();
             node.frontend(of.vip, FIRST);
             node.frontend(of.vip2, SECOND);
             for frontend in [of.vip, of.vip2] {
@@ -120,10 +120,12 @@ fn connections_spread_over_the_slots_of_the_table() {
                     port: address.port(),
                     local: true,
                 };
-                node.balancer.insert_backend(id, &backend).unwrap();
+                node.balancer().insert_backend(id, &backend).unwrap();
             }
             let slots: Vec<BackendId> = (0..503).map(|slot| ids[slot % 2]).collect();
-            node.balancer.swap_table(ServiceId(FIRST), &slots).unwrap();
+            node.balancer()
+                .swap_table(ServiceId(FIRST), &slots)
+                .unwrap();
             node.frontend(of.vip, FIRST);
             let mut counts = [0; 2];
             for port in 30_000..30_400 {
@@ -346,7 +348,7 @@ fn an_idle_connection_is_opened_anew() {
 /// Takes the first backend away as the agent does: table, backend, generation.
 fn replace_backend(node: &mut Node, of: &Addresses, by: std::net::SocketAddr, local: bool) {
     node.backend(SECOND, by, local);
-    node.balancer
+    node.balancer()
         .swap_table(ServiceId(FIRST), &[BackendId(SECOND); 251])
         .unwrap();
     let gone = BackendAddress {
@@ -354,10 +356,10 @@ fn replace_backend(node: &mut Node, of: &Addresses, by: std::net::SocketAddr, lo
         port: of.remote.port(),
         local: false,
     };
-    node.balancer
+    node.balancer()
         .remove_backend(BackendId(FIRST), &gone)
         .unwrap();
-    node.balancer.raise_generation().unwrap();
+    node.balancer().raise_generation().unwrap();
 }
 
 #[test]
@@ -405,7 +407,7 @@ fn a_raised_generation_alone_moves_nothing() {
         for of in families() {
             node.service(FIRST, of.vip, of.remote, false);
             let port = port_of(node, &syn(&of));
-            node.balancer.raise_generation().unwrap();
+            node.balancer().raise_generation().unwrap();
             node.counted();
             let packet = Packet::tcp(of.client, of.vip, ACK);
             let leaves = node.wire.to_peer(&packet, &of, port, of.remote);
@@ -434,7 +436,7 @@ fn a_connection_of_a_removed_service_is_left_alone() {
                 port: of.vip.port(),
                 protocol: L4Protocol::Tcp,
             };
-            node.balancer.remove_frontend(&frontend).unwrap();
+            node.balancer().remove_frontend(&frontend).unwrap();
             replace_backend(node, &of, of.remote2, false);
             node.counted();
             for _ in 0..3 {

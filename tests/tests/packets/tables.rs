@@ -118,6 +118,26 @@ where
         .count()
 }
 
+/// Empties a family's tables.
+pub fn clear<A: Family>(programs: &mut Ebpf)
+where
+    Tuple<A>: Pod,
+    ConntrackValue<A>: Pod,
+    FlowKey<A>: Pod,
+{
+    clear_table::<Tuple<A>, ConntrackValue<A>>(programs, A::CONNTRACK);
+    clear_table::<FlowKey<A>, FlowValue>(programs, A::FLOWS);
+}
+
+fn clear_table<K: Pod, V: Pod>(programs: &mut Ebpf, name: &str) {
+    let map = programs.map_mut(name).expect("one of the object's");
+    let mut table: HashMap<&mut MapData, K, V> = map.try_into().expect("a hash map");
+    let keys: Vec<K> = table.keys().collect::<Result<_, _>>().expect("readable");
+    for key in keys {
+        table.remove(&key).expect("there");
+    }
+}
+
 /// Moves all notes of time this many ticks into the past.
 pub fn age<A: Family>(programs: &mut Ebpf, ticks: u32)
 where
