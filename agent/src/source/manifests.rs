@@ -33,7 +33,7 @@ use tokio_util::sync::CancellationToken;
 
 use crate::state::{Problem, Severity, SharedState};
 use catalog::{Catalog, Outcome};
-use directory::{Directory, Hints, ReadFile};
+use directory::{Directory, Hints, ReadFile, Scope};
 use parse::{ParsedFile, parse, problem};
 use watch::Watch;
 
@@ -55,9 +55,14 @@ pub async fn run(
     let mut watch = Watch::new(directory.clone());
     let mut reader = Reader::new(directory);
     let mut ready = Some(ready);
-    let mut hints = Hints::default();
+    let mut hints = Hints {
+        scope: Scope::All,
+        ..Hints::default()
+    };
     loop {
-        watch.attach();
+        if watch.attach() {
+            hints.scope = Scope::All;
+        }
         let read = task::spawn_blocking(move || {
             let outcome = reader.read(&hints);
             (reader, outcome)
@@ -138,7 +143,7 @@ impl Reader {
             "the directory of manifests cannot be read: {error}; create it, or set \
              source.manifests.directory; until then everything stays as it is"
         );
-        let missing = problem(Severity::Error, origin, "", "", message);
+        let missing = problem(Severity::Error, origin, &"", "", message);
         [missing]
             .into_iter()
             .chain(self.problems.iter().cloned())

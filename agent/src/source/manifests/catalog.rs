@@ -161,7 +161,7 @@ fn kept_notice(kept: &[(ObjectKey, Definition)], origin: &str) -> Option<Problem
     Some(problem(
         Severity::Warning,
         origin.to_owned(),
-        "",
+        &"",
         "",
         message,
     ))

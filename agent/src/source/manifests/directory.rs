@@ -3,7 +3,7 @@
 //! All the I/O of reading. A file that cannot be read is a result like any other; only a directory
 //! that cannot be listed is an error, as then nothing is known and everything must stay as it is.
 
-use std::collections::{BTreeMap, HashSet};
+use std::collections::{BTreeMap, BTreeSet, HashSet};
 use std::fs::{self, File, Metadata};
 use std::io::{self, Read};
 use std::os::unix::fs::MetadataExt;
@@ -19,13 +19,24 @@ const MAX_FILE_BYTES: u64 = 10 << 20;
 /// change again without its times showing it.
 const CLOCK_TICK: Duration = Duration::from_millis(50);
 
-/// Which files to look at closely.
+/// What a scan must look at.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord)]
+pub(super) enum Scope {
+    /// The files named as changed, and no other.
+    #[default]
+    Named,
+    /// These, and every file that looks different from when it was read.
+    Looks,
+    /// Every file, however it looks.
+    All,
+}
+
+/// Where to look.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub(super) struct Hints {
+    pub(super) scope: Scope,
     /// Read these even if they look the same.
-    pub(super) changed: HashSet<String>,
-    /// Read all.
-    pub(super) all_changed: bool,
+    pub(super) changed: BTreeSet<String>,
     /// Being written: leave these alone.
     pub(super) being_written: HashSet<String>,
 }
@@ -77,51 +88,94 @@ impl Directory {
         &self.path
     }
 
-    /// Reads what is new or has changed since the last scan.
+    /// Reads what is new or has changed since the last scan. After an error nothing is known, and
+    /// everything counts as it did before.
     pub(super) fn scan(&mut self, hints: &Hints) -> io::Result<Scan> {
-        let mut scan = Scan::default();
-        let mut seen = BTreeMap::new();
-        for entry in fs::read_dir(&self.path)? {
-            let entry = entry?;
-            let name = entry.file_name().to_string_lossy().into_owned();
-            let Some(syntax) = syntax_of(&name) else {
-                continue;
-            };
-            let before = self.stamps.get(&name);
-            if hints.being_written.contains(&name) {
-                // A new file is as good as absent until it is complete.
-                if before.is_some() {
-                    seen.insert(name, None);
-                }
-                continue;
-            }
-            let path = entry.path();
-            let metadata = fs::metadata(&path);
-            if metadata.as_ref().is_ok_and(Metadata::is_dir) {
-                continue;
-            }
-            let stamp = metadata.as_ref().ok().and_then(Stamp::of);
-            let certain = hints.all_changed || hints.changed.contains(&name);
-            if certain || stamp.is_none() || before != Some(&stamp) {
-                let text = metadata
-                    .map_err(|error| unreadable(&error))
-                    .and_then(|m| read(&path, &m));
-                scan.read.push(ReadFile {
-                    name: name.clone(),
-                    path,
-                    syntax,
-                    text,
-                });
-            }
-            seen.insert(name, stamp);
+        let mut names = hints.changed.clone();
+        let mut missing: BTreeSet<String> = BTreeSet::new();
+        if hints.scope > Scope::Named {
+            names = self.list()?;
+            missing.extend(
+                self.stamps
+                    .keys()
+                    .filter(|name| !names.contains(*name))
+                    .cloned(),
+            );
         }
-        scan.read.sort_by(|a, b| a.name.cmp(&b.name));
-        let before = std::mem::replace(&mut self.stamps, seen).into_keys();
-        scan.removed = before
-            .filter(|name| !self.stamps.contains_key(name))
-            .collect();
-        Ok(scan)
+        let mut read = Vec::new();
+        for name in names
+            .into_iter()
+            .filter(|name| !hints.being_written.contains(name))
+        {
+            match self.look(&name, hints) {
+                Look::Same => {}
+                Look::Missing => missing.extend(self.stamps.contains_key(&name).then_some(name)),
+                Look::Changed(file, stamp) => read.push((file, stamp)),
+            }
+        }
+        // Without their directory all files are missing, and none of them was removed.
+        fs::metadata(&self.path)?;
+        for name in &missing {
+            self.stamps.remove(name);
+        }
+        for (file, stamp) in &read {
+            self.stamps.insert(file.name.clone(), *stamp);
+        }
+        let read = read.into_iter().map(|(file, _)| file).collect();
+        Ok(Scan {
+            read,
+            removed: missing.into_iter().collect(),
+        })
     }
+
+    fn list(&self) -> io::Result<BTreeSet<String>> {
+        let names = fs::read_dir(&self.path)?
+            .map(|entry| Ok(entry?.file_name().to_string_lossy().into_owned()));
+        names
+            .filter(|name| {
+                name.as_ref().is_ok_and(|name| syntax_of(name).is_some()) || name.is_err()
+            })
+            .collect()
+    }
+
+    fn look(&self, name: &str, hints: &Hints) -> Look {
+        let path = self.path.join(name);
+        let Some(syntax) = syntax_of(name) else {
+            return Look::Same;
+        };
+        if fs::symlink_metadata(&path).is_err_and(|error| error.kind() == io::ErrorKind::NotFound) {
+            return Look::Missing;
+        }
+        // Of what a link points to, which may be missing: that is not a file that was removed.
+        let metadata = fs::metadata(&path);
+        if metadata.as_ref().is_ok_and(Metadata::is_dir) {
+            return Look::Missing;
+        }
+        let stamp = metadata.as_ref().ok().and_then(Stamp::of);
+        let must_read = hints.scope == Scope::All || hints.changed.contains(name);
+        if !must_read && stamp.is_some() && self.stamps.get(name) == Some(&stamp) {
+            return Look::Same;
+        }
+        let text = metadata
+            .map_err(|error| unreadable(&error))
+            .and_then(|m| read(&path, &m));
+        Look::Changed(
+            ReadFile {
+                name: name.to_owned(),
+                path,
+                syntax,
+                text,
+            },
+            stamp,
+        )
+    }
+}
+
+/// What a look at one file shows.
+enum Look {
+    Same,
+    Missing,
+    Changed(ReadFile, Option<Stamp>),
 }
 
 /// The language of a file by its name; `None` if it is no manifest. Names with a dot first are
@@ -182,8 +236,14 @@ impl Stamp {
 #[cfg(test)]
 mod tests {
     use std::os::unix::fs::symlink;
+    use std::sync::LazyLock;
 
     use super::*;
+
+    static LOOKS: LazyLock<Hints> = LazyLock::new(|| Hints {
+        scope: Scope::Looks,
+        ..Hints::default()
+    });
 
     struct Fixture {
         root: tempfile::TempDir,
@@ -233,40 +293,73 @@ mod tests {
             fixture.write(name, "x");
         }
         fs::create_dir(fixture.root.path().join("sub.yaml")).unwrap();
-        let hints = Hints::default();
-        assert_eq!(fixture.scan(&hints), ["a.yml=x", "b.yaml=x", "c.json=x"]);
-        assert_eq!(fixture.scan(&hints), [""; 0]);
+        assert_eq!(fixture.scan(&LOOKS), ["a.yml=x", "b.yaml=x", "c.json=x"]);
+        assert_eq!(fixture.scan(&LOOKS), [""; 0]);
 
         fixture.write("b.yaml", "y");
         fs::remove_file(fixture.root.path().join("c.json")).unwrap();
-        assert_eq!(fixture.scan(&hints), ["b.yaml=y", "-c.json"]);
+        assert_eq!(fixture.scan(&LOOKS), ["b.yaml=y", "-c.json"]);
     }
 
     #[test]
-    fn hints_override_looks() {
+    fn hints_say_what_is_looked_at() {
         let mut fixture = Fixture::new();
         fixture.write("a.yaml", "x");
         fixture.write("b.yaml", "x");
-        fixture.scan(&Hints::default());
-        let one = |name: &str| HashSet::from([name.to_owned()]);
-        let changed = Hints {
-            changed: one("a.yaml"),
-            ..Hints::default()
-        };
-        assert_eq!(fixture.scan(&changed), ["a.yaml=x"]);
+        fixture.scan(&LOOKS);
         let all = Hints {
-            all_changed: true,
+            scope: Scope::All,
             ..Hints::default()
         };
         assert_eq!(fixture.scan(&all), ["a.yaml=x", "b.yaml=x"]);
 
-        fixture.write("a.yaml", "half");
-        let writing = Hints {
-            being_written: one("a.yaml"),
+        // Only the one that is named, even if it looks the same and others do not.
+        fixture.write("b.yaml", "y");
+        fixture.write("c.yaml", "y");
+        let named = Hints {
+            changed: ["a.yaml".to_owned()].into(),
             ..Hints::default()
         };
-        assert_eq!(fixture.scan(&writing), [""; 0]);
-        assert_eq!(fixture.scan(&Hints::default()), ["a.yaml=half"]);
+        assert_eq!(fixture.scan(&named), ["a.yaml=x"]);
+        let named = Hints {
+            scope: Scope::Looks,
+            ..named
+        };
+        assert_eq!(fixture.scan(&named), ["a.yaml=x", "b.yaml=y", "c.yaml=y"]);
+
+        let gone = ["b.yaml", "never.yaml", "..data", "x.txt"]
+            .map(str::to_owned)
+            .into();
+        fs::remove_file(fixture.root.path().join("b.yaml")).unwrap();
+        assert_eq!(
+            fixture.scan(&Hints {
+                changed: gone,
+                ..Hints::default()
+            }),
+            ["-b.yaml"]
+        );
+    }
+
+    #[test]
+    fn files_that_are_being_written_are_left_alone() {
+        let mut fixture = Fixture::new();
+        fixture.write("a.yaml", "x");
+        fixture.scan(&LOOKS);
+        fixture.write("a.yaml", "half");
+        fixture.write("new.yaml", "half");
+        let being_written: HashSet<_> = ["a.yaml", "new.yaml"].map(str::to_owned).into();
+        for scope in [Scope::Looks, Scope::All] {
+            let being_written = being_written.clone();
+            assert_eq!(
+                fixture.scan(&Hints {
+                    scope,
+                    being_written,
+                    ..Hints::default()
+                }),
+                [""; 0]
+            );
+        }
+        assert_eq!(fixture.scan(&LOOKS), ["a.yaml=half", "new.yaml=half"]);
     }
 
     #[test]
@@ -275,16 +368,15 @@ mod tests {
         fixture.write("old.yaml", "x");
         let new = fixture.root.path().join("new.yaml");
         fs::write(&new, "x").unwrap();
-        let future = SystemTime::now() + Duration::from_secs(3600);
+        let future = SystemTime::now() + Duration::from_hours(1);
         File::options()
             .write(true)
             .open(&new)
             .unwrap()
             .set_modified(future)
             .unwrap();
-        let hints = Hints::default();
-        assert_eq!(fixture.scan(&hints), ["new.yaml=x", "old.yaml=x"]);
-        assert_eq!(fixture.scan(&hints), ["new.yaml=x"]);
+        assert_eq!(fixture.scan(&LOOKS), ["new.yaml=x", "old.yaml=x"]);
+        assert_eq!(fixture.scan(&LOOKS), ["new.yaml=x"]);
     }
 
     #[test]
@@ -299,7 +391,7 @@ mod tests {
             nix::sys::stat::Mode::from_bits_truncate(0o600),
         )
         .unwrap();
-        let scan = fixture.directory.scan(&Hints::default()).unwrap();
+        let scan = fixture.directory.scan(&LOOKS).unwrap();
         let why: Vec<_> = scan
             .read
             .into_iter()
@@ -326,22 +418,27 @@ mod tests {
         }
         symlink("..1", root.join("..data")).unwrap();
         symlink("..data/a.yaml", root.join("a.yaml")).unwrap();
-        assert_eq!(fixture.scan(&Hints::default()), ["a.yaml=x"]);
+        assert_eq!(fixture.scan(&LOOKS), ["a.yaml=x"]);
         symlink("..2", root.join("..data_tmp")).unwrap();
         fs::rename(root.join("..data_tmp"), root.join("..data")).unwrap();
-        assert_eq!(fixture.scan(&Hints::default()), ["a.yaml=y"]);
+        assert_eq!(fixture.scan(&LOOKS), ["a.yaml=y"]);
     }
 
     #[test]
     fn a_missing_directory_is_an_error_and_forgets_nothing() {
         let mut fixture = Fixture::new();
         fixture.write("a.yaml", "x");
-        fixture.scan(&Hints::default());
+        fixture.scan(&LOOKS);
         let root = fixture.root.path().to_owned();
         let elsewhere = root.with_extension("moved");
         fs::rename(&root, &elsewhere).unwrap();
-        assert!(fixture.directory.scan(&Hints::default()).is_err());
+        assert!(fixture.directory.scan(&LOOKS).is_err());
+        let named = Hints {
+            changed: ["a.yaml".to_owned()].into(),
+            ..Hints::default()
+        };
+        assert!(fixture.directory.scan(&named).is_err());
         fs::rename(&elsewhere, &root).unwrap();
-        assert_eq!(fixture.scan(&Hints::default()), [""; 0]);
+        assert_eq!(fixture.scan(&LOOKS), [""; 0]);
     }
 }

@@ -49,7 +49,7 @@ pub(super) struct Item {
 impl ParsedFile {
     /// A file that cannot be read at all.
     pub(super) fn unreadable(origin: &str, why: impl Into<String>) -> Self {
-        let problem = problem(Severity::Error, origin.to_owned(), "", "", why);
+        let problem = problem(Severity::Error, origin.to_owned(), &"", "", why);
         Self {
             items: Vec::new(),
             problems: vec![problem],
@@ -62,7 +62,7 @@ impl ParsedFile {
 pub(super) fn problem(
     severity: Severity,
     origin: String,
-    object: impl ToString,
+    object: &impl ToString,
     field: &str,
     message: impl Into<String>,
 ) -> Problem {
@@ -114,8 +114,13 @@ pub(super) fn parse(origin: &str, syntax: Syntax, text: &str) -> ParsedFile {
             "{} further problems in this file are not listed",
             parser.unlisted
         );
-        file.problems
-            .push(problem(Severity::Error, origin.to_owned(), "", "", message));
+        file.problems.push(problem(
+            Severity::Error,
+            origin.to_owned(),
+            &"",
+            "",
+            message,
+        ));
     }
     file
 }
@@ -322,7 +327,7 @@ impl Parser<'_> {
         let object = key.map(ToString::to_string).unwrap_or_default();
         self.file
             .problems
-            .push(problem(severity, origin, object, field, message));
+            .push(problem(severity, origin, &object, field, message));
     }
 }
 

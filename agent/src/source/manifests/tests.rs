@@ -86,13 +86,13 @@ impl Source {
                 revisions.changed().await.expect("the state lives");
             }
         };
-        if timeout(DEADLINE, wait).await.is_err() {
-            panic!(
-                "at the deadline: {:?}\n{:#?}",
-                self.services(),
-                self.problems()
-            );
-        }
+        let in_time = timeout(DEADLINE, wait).await.is_ok();
+        assert!(
+            in_time,
+            "at the deadline: {:?}\n{:#?}",
+            self.services(),
+            self.problems()
+        );
     }
 
     async fn stop(self) {

@@ -18,7 +18,7 @@ use futures::StreamExt;
 use inotify::{EventMask, EventOwned, EventStream, Inotify, WatchDescriptor, WatchMask};
 use tokio::time::{Instant, timeout_at};
 
-use super::directory::Hints;
+use super::directory::{Hints, Scope};
 
 /// Events that follow each other within this time are one change: tools write several files, or
 /// write and rename.
@@ -64,10 +64,12 @@ impl Watch {
         }
     }
 
-    /// Watches the directory that is at the path now. To be called before each look at it, so that
-    /// no change falls between look and watch.
-    pub(super) fn attach(&mut self) {
-        let Some(events) = &self.events else { return };
+    /// Watches the directory that is at the path now; true if it is another one than before. To be
+    /// called before each look at it, so that no change falls between look and watch.
+    pub(super) fn attach(&mut self) -> bool {
+        let Some(events) = &self.events else {
+            return false;
+        };
         let mask = WatchMask::CREATE
             | WatchMask::MODIFY
             | WatchMask::CLOSE_WRITE
@@ -79,13 +81,15 @@ impl Watch {
             | WatchMask::ONLYDIR;
         // The same directory gives the same descriptor, another one at the path a new one.
         let watched = events.watches().add(&self.path, mask).ok();
-        if watched != self.watched {
-            self.writing = Writing::default();
-            if let Some(former) = std::mem::replace(&mut self.watched, watched) {
-                // Fails if the directory is gone, and the watch with it.
-                let _ = events.watches().remove(former);
-            }
+        if watched == self.watched {
+            return false;
         }
+        self.writing = Writing::default();
+        if let Some(former) = std::mem::replace(&mut self.watched, watched) {
+            // Fails if the directory is gone, and the watch with it.
+            let _ = events.watches().remove(former);
+        }
+        true
     }
 
     /// Waits until there is reason to look, and says at what. Cancel-safe: nothing is lost, as
@@ -100,31 +104,36 @@ impl Watch {
         let mut until = Instant::now() + poll;
         let mut latest = None;
         loop {
+            let now = Instant::now();
+            let overdue = self.writing.take_overdue(now);
+            if now >= until || !overdue.is_empty() {
+                if latest.is_none() && overdue.is_empty() {
+                    hints.scope = Scope::Looks;
+                }
+                hints.changed.extend(overdue);
+                hints.being_written = self.writing.names();
+                return hints;
+            }
             let wake = self
                 .writing
                 .next_overdue()
                 .map_or(until, |overdue| overdue.min(until));
             let Ok(event) = timeout_at(wake, next(&mut self.events)).await else {
-                hints
-                    .changed
-                    .extend(self.writing.take_overdue(Instant::now()));
-                if Instant::now() >= until || !hints.changed.is_empty() {
-                    hints.being_written = self.writing.names();
-                    return hints;
-                }
                 continue;
             };
             let now = Instant::now();
-            match event {
-                Ok(event) if !self.writing.note(&event, &mut hints, now) => continue,
-                Ok(_) => {}
+            let soon = match event {
+                Ok(event) => self.writing.note(&event, &mut hints, now),
                 Err(error) => {
                     tracing::warn!(%error, "cannot read inotify events");
-                    hints.all_changed = true;
+                    hints.scope = Scope::All;
+                    true
                 }
+            };
+            if soon {
+                let latest = *latest.get_or_insert(now + MAX_DELAY);
+                until = (now + QUIET).min(latest);
             }
-            let latest = *latest.get_or_insert(now + MAX_DELAY);
-            until = (now + QUIET).min(latest);
         }
     }
 }
@@ -157,11 +166,14 @@ impl Writing {
             | EventMask::MOVE_SELF;
         if event.mask.intersects(lost) {
             self.0.clear();
-            hints.all_changed = true;
+            hints.scope = Scope::All;
             return true;
         }
-        // Of the directory itself: its mode or owner.
-        let Some(name) = name else { return true };
+        let Some(name) = name else {
+            // Of the directory itself: its mode or owner.
+            hints.scope = hints.scope.max(Scope::Looks);
+            return true;
+        };
         if event.mask.contains(EventMask::MODIFY) {
             self.0.insert(name, now);
             return false;
@@ -172,7 +184,12 @@ impl Writing {
         // Closed, moved, deleted or made: whatever was being written is not any more, or it is a
         // new file under this name.
         self.0.remove(&name);
-        hints.changed.insert(name);
+        if name.starts_with('.') {
+            // Kubelet's link to all files, perhaps.
+            hints.scope = hints.scope.max(Scope::Looks);
+        } else {
+            hints.changed.insert(name);
+        }
         true
     }
 
