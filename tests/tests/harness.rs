@@ -344,6 +344,8 @@ fn a_signal_removes_the_cluster() -> Result<()> {
         nix::sys::signal::Signal::SIGTERM,
     ] {
         let (mut child, record) = start_victim()?;
+        // Waiting for the child would close it, and the end of input ends the victim in peace.
+        let _open = child.stdin.take();
         nix::sys::signal::kill(nix::unistd::Pid::from_raw(child.id().cast_signed()), signal)?;
         let status = child.wait()?;
         assert_eq!(traces(&record), Vec::<String>::new(), "{signal}");
