@@ -74,7 +74,7 @@ impl Health {
 
 impl Api {
     /// Serves until `stop` is cancelled. Streams that follow end with UNAVAILABLE then, and calls
-    /// under way have [`GRACE`] to end. The socket file is gone afterwards.
+    /// under way get a few seconds to end. The socket file is gone afterwards.
     pub async fn serve(
         self,
         socket: ApiSocket,

@@ -140,11 +140,16 @@ impl FlowHub {
         self.cursor(position)
     }
 
-    /// A reader that starts at the `number`th newest entry for which `counts` is true, or at the
-    /// oldest if there are fewer.
-    pub fn last(self: &Arc<Self>, number: u64, counts: impl Fn(&Entry) -> bool) -> Cursor {
+    /// A reader that starts at the `number`th newest entry before `end` for which `counts` is true,
+    /// or at the oldest if there are fewer.
+    pub fn last(
+        self: &Arc<Self>,
+        number: u64,
+        end: u64,
+        counts: impl Fn(&Entry) -> bool,
+    ) -> Cursor {
         const CHUNK: u64 = 512;
-        let mut position = self.ring().positions().end;
+        let mut position = self.ring().positions().end.min(end);
         let mut missing = number;
         let mut chunk = Vec::new();
         while missing > 0 {
@@ -296,11 +301,15 @@ mod tests {
         };
         assert_eq!(ports(&mut hub.oldest()).0.len(), 1500);
         assert!(ports(&mut hub.newest()).0.is_empty());
-        assert_eq!(ports(&mut hub.last(2, |_| true)).0, [1499, 1500]);
-        assert_eq!(ports(&mut hub.last(2, even)).0, [1498, 1499, 1500]);
-        assert_eq!(ports(&mut hub.last(700, even)).0.len(), 1399);
-        assert_eq!(ports(&mut hub.last(u64::MAX, even)).0.len(), 1500);
-        assert!(ports(&mut hub.last(0, even)).0.is_empty());
+        assert_eq!(ports(&mut hub.last(2, u64::MAX, |_| true)).0, [1499, 1500]);
+        assert_eq!(
+            ports(&mut hub.last(2, u64::MAX, even)).0,
+            [1498, 1499, 1500]
+        );
+        assert_eq!(ports(&mut hub.last(1, 1400, even)).0.first(), Some(&1400));
+        assert_eq!(ports(&mut hub.last(700, u64::MAX, even)).0.len(), 1399);
+        assert_eq!(ports(&mut hub.last(u64::MAX, u64::MAX, even)).0.len(), 1500);
+        assert!(ports(&mut hub.last(0, u64::MAX, even)).0.is_empty());
     }
 
     #[test]

@@ -92,10 +92,12 @@ impl FlowStream {
                 ..
             } => newest,
             GetFlowsRequest { number: 0, .. } => hub.oldest(),
-            GetFlowsRequest { number, .. } => hub.last(*number, |entry| match entry {
-                Entry::Flow(record) => filters.matches(record),
-                Entry::Lost(_) => false,
-            }),
+            GetFlowsRequest { number, .. } => {
+                hub.last(*number, newest.position(), |entry| match entry {
+                    Entry::Flow(record) => filters.matches(record),
+                    Entry::Lost(_) => false,
+                })
+            }
         };
         let limited = !request.follow && request.number > 0;
         Ok(Self {
