@@ -1,0 +1,369 @@
+//! `weir status`: one screen that says whether it works, and if not, why.
+
+use std::io::{self, Write};
+
+use tonic_health::pb::HealthCheckRequest;
+use tonic_health::pb::health_check_response::ServingStatus;
+use tonic_health::pb::health_client::HealthClient;
+use weir_proto::admin::admin_client::AdminClient;
+use weir_proto::admin::{
+    Counter, Datapath, Flows, Interface, InterfaceRole, MapLevel, Problem, Severity, Source,
+    StatusRequest, StatusResponse, XdpMode,
+};
+
+use crate::args::{Form, OutputArgs};
+use crate::connect::Server;
+use crate::endpoint::tc_mode;
+use crate::failure::Failure;
+use crate::json;
+use crate::output::{Columns, Hue, Paint};
+
+pub(crate) async fn run(
+    server: &Server,
+    args: &OutputArgs,
+    paint: Paint,
+    out: &mut (dyn Write + Send),
+) -> Result<(), Failure> {
+    let channel = server.connect().await?;
+    let answer = AdminClient::new(channel.clone())
+        .status(StatusRequest {})
+        .await?
+        .into_inner();
+    match args.output {
+        Form::Json => json::write_line("weir.admin.v1.StatusResponse", &answer, true, out)?,
+        Form::Text => {
+            let check = HealthCheckRequest {
+                service: String::new(),
+            };
+            let health = HealthClient::new(channel).check(check).await?.into_inner();
+            let ready = health.status() == ServingStatus::Serving;
+            Screen { paint, out }.show(&answer, ready)?;
+        }
+    }
+    Ok(())
+}
+
+/// Writes the sections one under the other.
+struct Screen<'a> {
+    paint: Paint,
+    out: &'a mut (dyn Write + Send),
+}
+
+impl Screen<'_> {
+    fn show(&mut self, status: &StatusResponse, ready: bool) -> io::Result<()> {
+        let state = if ready {
+            self.paint.paint(Hue::Green, "ready")
+        } else {
+            self.paint.paint(Hue::Yellow, "starting")
+        };
+        let uptime = status.uptime.map_or(0, |uptime| uptime.seconds);
+        self.line(
+            "Agent",
+            &format!(
+                "weir {} on {}, {state}, up {}",
+                status.version,
+                status.node_name,
+                span(uptime)
+            ),
+        )?;
+        self.source(&status.source.clone().unwrap_or_default())?;
+        self.datapath(&status.datapath.clone().unwrap_or_default())?;
+        self.flows(&status.flows.clone().unwrap_or_default())?;
+        self.maps(&status.maps)?;
+        self.counters(&status.counters)?;
+        self.problems(&status.problems)
+    }
+
+    fn line(&mut self, name: &str, text: &str) -> io::Result<()> {
+        let line = format!("{:<11}{text}", format!("{name}:"));
+        writeln!(self.out, "{}", line.trim_end())
+    }
+
+    fn source(&mut self, source: &Source) -> io::Result<()> {
+        let synced = if source.synced {
+            "in step".to_owned()
+        } else {
+            self.paint.paint(Hue::Yellow, "first read not done")
+        };
+        let Source {
+            kind,
+            location,
+            revision,
+            ..
+        } = source;
+        self.line(
+            "Source",
+            &format!("{kind} {location}, revision {revision}, {synced}"),
+        )
+    }
+
+    fn datapath(&mut self, datapath: &Datapath) -> io::Result<()> {
+        let maps = if datapath.adopted {
+            "adopted from an earlier agent"
+        } else {
+            "new"
+        };
+        let Datapath {
+            abi_version,
+            generation,
+            ..
+        } = datapath;
+        self.line(
+            "Data path",
+            &format!("layout {abi_version}, generation {generation}, maps {maps}"),
+        )?;
+        let mut columns = Columns::plain();
+        for interface in &datapath.interfaces {
+            columns.row(interface_row(interface));
+        }
+        columns.write("  ", self.out)?;
+        match datapath.cgroup_hooks.as_slice() {
+            [] => writeln!(self.out, "  sockets are not translated"),
+            hooks => {
+                writeln!(
+                    self.out,
+                    "  sockets of {}: {}",
+                    datapath.cgroup,
+                    hooks.join(" ")
+                )
+            }
+        }
+    }
+
+    fn flows(&mut self, flows: &Flows) -> io::Result<()> {
+        let Flows {
+            seen,
+            stored,
+            capacity,
+            rate,
+            ..
+        } = flows;
+        let lost: Vec<_> = flows
+            .lost
+            .iter()
+            .filter(|lost| lost.value > 0)
+            .map(|lost| format!("{} in {}", lost.value, lost.name))
+            .collect();
+        let lost = match lost.as_slice() {
+            [] => "none lost".to_owned(),
+            lost => self
+                .paint
+                .paint(Hue::Red, &format!("LOST {}", lost.join(", "))),
+        };
+        let share = percent(*stored, *capacity);
+        let text =
+            format!("{seen} seen, {rate:.1}/s, {stored} of {capacity} kept ({share}), {lost}");
+        self.line("Flows", &text)
+    }
+
+    fn maps(&mut self, maps: &[MapLevel]) -> io::Result<()> {
+        if maps.is_empty() {
+            return Ok(());
+        }
+        self.line("Maps", "")?;
+        let mut columns = Columns::plain();
+        for map in maps {
+            columns.row([
+                map.name.clone(),
+                format!("{} of {}", map.entries, map.capacity),
+                percent(map.entries, map.capacity),
+            ]);
+        }
+        columns.write("  ", self.out)
+    }
+
+    /// Counters that never counted are left out.
+    fn counters(&mut self, counters: &[Counter]) -> io::Result<()> {
+        let counted: Vec<_> = counters
+            .iter()
+            .filter(|counter| counter.value > 0)
+            .collect();
+        if counted.is_empty() {
+            return Ok(());
+        }
+        self.line("Counters", "")?;
+        let mut columns = Columns::plain();
+        for counter in counted {
+            columns.row([counter.name.clone(), counter.value.to_string()]);
+        }
+        columns.write("  ", self.out)
+    }
+
+    fn problems(&mut self, problems: &[Problem]) -> io::Result<()> {
+        if problems.is_empty() {
+            return self.line("Problems", "none");
+        }
+        self.line("Problems", &problems.len().to_string())?;
+        for problem in problems {
+            let severity = match problem.severity() {
+                Severity::Warning => self.paint.paint(Hue::Yellow, "warning"),
+                Severity::Error | Severity::Unspecified => self.paint.paint(Hue::Red, "error"),
+            };
+            let Problem {
+                origin,
+                object,
+                field,
+                message,
+                ..
+            } = problem;
+            let parts = [origin, object, field, message].map(String::as_str);
+            let parts: Vec<_> = parts.into_iter().filter(|part| !part.is_empty()).collect();
+            writeln!(self.out, "  {severity}: {}", parts.join(": "))?;
+        }
+        Ok(())
+    }
+}
+
+fn interface_row(interface: &Interface) -> [String; 4] {
+    let role = match interface.role() {
+        InterfaceRole::Uplink => "uplink",
+        InterfaceRole::Pod => "pod",
+        InterfaceRole::Unspecified => "?",
+    };
+    let xdp = match interface.xdp_mode() {
+        XdpMode::Native => "XDP native",
+        XdpMode::Generic => "XDP generic",
+        XdpMode::Unspecified => "no XDP",
+    };
+    let tc = format!("TC {}", tc_mode(interface.tc_mode()));
+    [interface.name.clone(), role.into(), xdp.into(), tc]
+}
+
+fn percent(part: u64, whole: u64) -> String {
+    if whole == 0 {
+        "-".into()
+    } else {
+        format!("{:.1} %", part as f64 * 100.0 / whole as f64)
+    }
+}
+
+/// `1d2h`, `2h5m`, `3m12s`, `7s`: the two largest units.
+fn span(seconds: i64) -> String {
+    let (minutes, hours, days) = (seconds / 60, seconds / 3_600, seconds / 86_400);
+    match (days, hours, minutes) {
+        (1.., ..) => format!("{days}d{}h", hours % 24),
+        (_, 1.., _) => format!("{hours}h{}m", minutes % 60),
+        (_, _, 1..) => format!("{minutes}m{}s", seconds % 60),
+        _ => format!("{seconds}s"),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use weir_proto::admin::TcMode;
+
+    fn shown(status: &StatusResponse, ready: bool) -> String {
+        let mut out = Vec::new();
+        Screen {
+            paint: Paint::new(false),
+            out: &mut out,
+        }
+        .show(status, ready)
+        .unwrap();
+        String::from_utf8(out).unwrap()
+    }
+
+    fn counter(name: &str, value: u64) -> Counter {
+        Counter {
+            name: name.into(),
+            value,
+        }
+    }
+
+    #[test]
+    fn a_working_agent() {
+        let interface = |name: &str, role: InterfaceRole, xdp: XdpMode| Interface {
+            name: name.into(),
+            index: 2,
+            role: role.into(),
+            xdp_mode: xdp.into(),
+            tc_mode: TcMode::Tcx.into(),
+        };
+        let status = StatusResponse {
+            version: "0.1.0".into(),
+            node_name: "node-1".into(),
+            uptime: Some(prost_types::Duration {
+                seconds: 192,
+                nanos: 0,
+            }),
+            datapath: Some(Datapath {
+                abi_version: 1,
+                interfaces: vec![
+                    interface("eth0", InterfaceRole::Uplink, XdpMode::Native),
+                    interface("veth12", InterfaceRole::Pod, XdpMode::Unspecified),
+                ],
+                cgroup_hooks: vec!["connect4".into(), "connect6".into()],
+                cgroup: "/sys/fs/cgroup".into(),
+                adopted: true,
+                generation: 3,
+            }),
+            counters: vec![counter("events_sent", 9), counter("malformed", 0)],
+            maps: vec![MapLevel {
+                name: "CONNTRACK4".into(),
+                entries: 12,
+                capacity: 48,
+            }],
+            source: Some(Source {
+                kind: "manifests".into(),
+                location: "/etc/weir/manifests".into(),
+                revision: 5,
+                synced: true,
+            }),
+            problems: vec![Problem {
+                severity: Severity::Error.into(),
+                origin: "web.yaml:7".into(),
+                object: "Service shop/web".into(),
+                field: "spec.ports[0].port".into(),
+                message: "must be a number".into(),
+            }],
+            flows: Some(Flows {
+                seen: 1000,
+                stored: 50,
+                capacity: 100,
+                rate: 12.5,
+                lost: vec![counter("kernel_ring_buffer", 3), counter("decoder", 0)],
+            }),
+        };
+        assert_eq!(
+            shown(&status, true),
+            "\
+Agent:     weir 0.1.0 on node-1, ready, up 3m12s
+Source:    manifests /etc/weir/manifests, revision 5, in step
+Data path: layout 1, generation 3, maps adopted from an earlier agent
+  eth0     uplink   XDP native   TC tcx
+  veth12   pod      no XDP       TC tcx
+  sockets of /sys/fs/cgroup: connect4 connect6
+Flows:     1000 seen, 12.5/s, 50 of 100 kept (50.0 %), LOST 3 in kernel_ring_buffer
+Maps:
+  CONNTRACK4   12 of 48   25.0 %
+Counters:
+  events_sent   9
+Problems:  1
+  error: web.yaml:7: Service shop/web: spec.ports[0].port: must be a number
+"
+        );
+    }
+
+    #[test]
+    fn an_agent_that_has_just_begun() {
+        let text = shown(&StatusResponse::default(), false);
+        for part in [
+            "starting",
+            "first read not done",
+            "sockets are not",
+            "none lost",
+            "Problems:  none",
+        ] {
+            assert!(text.contains(part), "{part}: {text}");
+        }
+    }
+
+    #[test]
+    fn spans() {
+        let cases = [(7, "7s"), (192, "3m12s"), (7_500, "2h5m"), (93_600, "1d2h")];
+        for (seconds, expected) in cases {
+            assert_eq!(span(seconds), expected);
+        }
+    }
+}

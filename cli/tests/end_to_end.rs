@@ -1,0 +1,452 @@
+//! The real program against a real server on a socket of its own.
+
+use std::io::{BufRead as _, BufReader, Read as _};
+use std::num::NonZeroUsize;
+use std::path::PathBuf;
+use std::process::{Child, Command, Output, Stdio};
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use ebpf_abi::event::{EventKind, ObservationPoint, ReplyState};
+use ebpf_abi::{Addr4, Address as _, Be16, DropReason, FlowEvent, Protocol};
+use tokio_util::sync::CancellationToken;
+use weir_agent::api::admin::{
+    AgentStatus, Backend, BackendState, EndpointInterface, Frontend, Scope, Service, ServicePort,
+    SourceStatus, StatusSource,
+};
+use weir_agent::api::socket::ApiSocket;
+use weir_agent::api::{Api, Health};
+use weir_agent::flows::enrich::KernelInterfaceNames;
+use weir_agent::flows::{Enricher, Entry, FlowHub};
+use weir_agent::state::{
+    Change, L4Protocol, Object, ObjectName, Pod, Problem, Severity, SharedState,
+};
+
+struct Told;
+
+impl StatusSource for Told {
+    fn status(&self) -> anyhow::Result<AgentStatus> {
+        let source = SourceStatus {
+            kind: "manifests".into(),
+            location: "/etc/weir/manifests".into(),
+            revision: 1,
+            synced: true,
+        };
+        Ok(AgentStatus {
+            source,
+            ..AgentStatus::default()
+        })
+    }
+
+    fn services(&self) -> anyhow::Result<Vec<Service>> {
+        Ok(vec![Service {
+            name: ObjectName::new("shop", "web"),
+            ports: vec![ServicePort {
+                name: "http".into(),
+                id: 1,
+                protocol: L4Protocol::Tcp,
+                frontends: vec![Frontend {
+                    address: "10.96.0.1:80".parse()?,
+                    scope: Scope::ClusterIp,
+                }],
+                backends: vec![Backend {
+                    id: 7,
+                    address: "10.0.0.1:8080".parse()?,
+                    local: true,
+                    state: BackendState::Ready,
+                    slots: 251,
+                }],
+                table_size: 251,
+            }],
+        }])
+    }
+
+    fn endpoint_interfaces(&self) -> anyhow::Result<Vec<EndpointInterface>> {
+        Ok(Vec::new())
+    }
+}
+
+/// A server on a thread of its own, with flows to publish.
+struct Server {
+    folder: tempfile::TempDir,
+    hub: Arc<FlowHub>,
+    state: SharedState,
+    enricher: Enricher,
+    stop: CancellationToken,
+    thread: Option<std::thread::JoinHandle<anyhow::Result<()>>>,
+}
+
+impl Server {
+    fn start() -> Self {
+        let folder = tempfile::tempdir().unwrap();
+        let socket = folder.path().join("agent.sock");
+        let api = Api {
+            node_name: "node-1".into(),
+            hub: Arc::new(FlowHub::new(NonZeroUsize::new(20_000).unwrap())),
+            identities: Arc::default(),
+            state: SharedState::new(),
+            status: Arc::new(Told),
+        };
+        let (hub, state) = (Arc::clone(&api.hub), api.state.clone());
+        let names = Box::new(KernelInterfaceNames);
+        let mut enricher = Enricher::new("node-1", Arc::clone(&api.identities), names);
+        state.update(|cluster| {
+            cluster.apply(vec![Change::Upsert(Object::Pod(Pod {
+                name: ObjectName::new("shop", "web-1"),
+                ips: vec!["10.0.0.1".parse().unwrap()],
+                node_name: Some("node-1".into()),
+                host_network: false,
+                finished: false,
+                labels: [("app".to_owned(), "web".to_owned())].into(),
+                service_account: String::new(),
+                workload: None,
+            }))])
+        });
+        enricher.refresh(&state.read());
+        let stop = CancellationToken::new();
+        let stopped = stop.clone();
+        let (bound, ready) = std::sync::mpsc::channel();
+        let thread = std::thread::spawn(move || {
+            let runtime = tokio::runtime::Builder::new_current_thread()
+                .enable_all()
+                .build()?;
+            runtime.block_on(async {
+                let health = Health::starting().await;
+                health.set_ready(true).await;
+                let socket = ApiSocket::bind(&socket)?;
+                bound.send(())?;
+                api.serve(socket, &health, stopped).await
+            })
+        });
+        ready
+            .recv_timeout(Duration::from_secs(10))
+            .expect("the server listens");
+        Self {
+            folder,
+            hub,
+            state,
+            enricher,
+            stop,
+            thread: Some(thread),
+        }
+    }
+
+    fn publish(&mut self, event: FlowEvent) {
+        // 2026-01-31 08:00:00.5 UTC.
+        let record = self
+            .enricher
+            .enrich(event, 1_769_846_400_500_000_000, &self.state.read());
+        self.hub.publish(&mut vec![Arc::new(Entry::Flow(record))]);
+    }
+
+    fn weir(&self, arguments: &[&str]) -> Command {
+        let path: PathBuf = self.folder.path().join("agent.sock");
+        weir(&format!("unix://{}", path.display()), arguments)
+    }
+}
+
+impl Drop for Server {
+    fn drop(&mut self) {
+        self.stop.cancel();
+        let ended = self.thread.take().map(std::thread::JoinHandle::join);
+        if !std::thread::panicking() {
+            ended.unwrap().unwrap().unwrap();
+        }
+    }
+}
+
+fn weir(server: &str, arguments: &[&str]) -> Command {
+    let mut command = Command::new(env!("CARGO_BIN_EXE_weir"));
+    command
+        .args(arguments)
+        .env("WEIR_SERVER", server)
+        .stdin(Stdio::null());
+    command.stdout(Stdio::piped()).stderr(Stdio::piped());
+    command
+}
+
+fn run(mut command: Command) -> (i32, String, String) {
+    let Output {
+        status,
+        stdout,
+        stderr,
+    } = command.output().unwrap();
+    let text = |bytes| String::from_utf8(bytes).unwrap();
+    (status.code().unwrap(), text(stdout), text(stderr))
+}
+
+fn address(text: &str) -> ebpf_abi::Addr6 {
+    Addr4::from(text.parse::<std::net::Ipv4Addr>().unwrap()).widen()
+}
+
+/// A SYN from outside to the pod.
+fn syn(port: u16) -> FlowEvent {
+    FlowEvent {
+        source: address("203.0.113.9"),
+        translated_source: address("203.0.113.9"),
+        destination: address("10.0.0.1"),
+        translated_destination: address("10.0.0.1"),
+        source_port: Be16::new(port),
+        destination_port: Be16::new(8080),
+        kind: EventKind::TRACE,
+        point: ObservationPoint::TO_ENDPOINT,
+        family: 4,
+        protocol: Protocol::TCP,
+        tcp_flags: ebpf_abi::tcp::SYN,
+        reply: ReplyState::ORIGINAL,
+        ..FlowEvent::default()
+    }
+}
+
+fn drop_of(event: FlowEvent) -> FlowEvent {
+    FlowEvent {
+        kind: EventKind::DROP,
+        drop_reason: DropReason::NoBackend as u8,
+        ..event
+    }
+}
+
+/// Waits for a child with a deadline.
+fn wait(mut child: Child) -> (i32, String) {
+    let deadline = Instant::now() + Duration::from_secs(20);
+    while child.try_wait().unwrap().is_none() {
+        assert!(Instant::now() < deadline, "weir still runs");
+        std::thread::sleep(Duration::from_millis(10));
+    }
+    let mut errors = String::new();
+    child
+        .stderr
+        .take()
+        .unwrap()
+        .read_to_string(&mut errors)
+        .unwrap();
+    (child.wait().unwrap().code().unwrap(), errors)
+}
+
+#[test]
+fn flows_are_shown_in_every_form() {
+    let mut server = Server::start();
+    server.publish(syn(40_000));
+    server.publish(drop_of(syn(40_001)));
+
+    let (code, text, errors) = run(server.weir(&["observe", "--print-node-name"]));
+    assert_eq!((code, errors.as_str()), (0, ""));
+    let identity = text
+        .split("(ID:")
+        .nth(1)
+        .unwrap()
+        .split(')')
+        .next()
+        .unwrap()
+        .to_owned();
+    assert_eq!(
+        text.replace(&identity, "N"),
+        "Jan 31 08:00:00.500 [node-1]: 203.0.113.9:40000 (world) -> shop/web-1:8080 (ID:N) \
+         to-endpoint FORWARDED (TCP Flags: SYN)\n\
+         Jan 31 08:00:00.500 [node-1]: 203.0.113.9:40001 (world) <> shop/web-1:8080 (ID:N) \
+         Service backend not found DROPPED (TCP Flags: SYN)\n"
+    );
+
+    let (_, text, _) = run(server.weir(&["observe", "--verdict", "DROPPED", "-o", "dict"]));
+    assert!(
+        text.contains("       TYPE: Service backend not found\n"),
+        "{text}"
+    );
+    let (_, text, _) =
+        run(server.weir(&["observe", "--from-port", "40000", "-o", "tab", "--numeric"]));
+    assert_eq!(text.lines().count(), 2, "{text}");
+    assert!(text.contains("203.0.113.9:40000   10.0.0.1:8080"), "{text}");
+}
+
+#[test]
+fn json_is_one_answer_per_line_with_the_names_of_the_api() {
+    let mut server = Server::start();
+    server.publish(syn(40_000));
+    server.publish(drop_of(syn(40_001)));
+    let (code, text, _) = run(server.weir(&["observe", "-o", "json"]));
+    assert_eq!(code, 0);
+    let lines: Vec<serde_json::Value> = text
+        .lines()
+        .map(|line| serde_json::from_str(line).unwrap())
+        .collect();
+    assert_eq!(lines.len(), 2);
+    assert_eq!(lines[0]["flow"]["IP"]["ipVersion"], "IPv4");
+    assert_eq!(lines[0]["flow"]["l4"]["TCP"]["destination_port"], 8080);
+    assert_eq!(lines[0]["flow"]["is_reply"], false);
+    assert_eq!(lines[0]["flow"]["destination"]["pod_name"], "web-1");
+    assert_eq!(lines[0]["node_name"], "node-1");
+    assert_eq!(
+        lines[1]["flow"]["drop_reason_desc"],
+        "SERVICE_BACKEND_NOT_FOUND"
+    );
+    assert_eq!(lines[1]["time"], "2026-01-31T08:00:00.500Z");
+}
+
+#[test]
+fn filters_reach_the_agent() {
+    let mut server = Server::start();
+    (1..=5).for_each(|port| server.publish(syn(port)));
+    let count = |arguments: &[&str]| {
+        let (code, text, errors) = run(server.weir(arguments));
+        assert_eq!((code, errors.as_str()), (0, ""), "{arguments:?}");
+        text.lines().count()
+    };
+    let cases: [(&[&str], usize); 9] = [
+        (&["observe"], 5),
+        (&["observe", "--last", "2"], 2),
+        (&["observe", "--first", "3"], 3),
+        (&["observe", "-n", "shop"], 5),
+        (&["observe", "-n", "bank"], 0),
+        (&["observe", "--pod", "shop/web", "--port", "8080"], 5),
+        // The pod has no such port: it is the other end's.
+        (&["observe", "--pod", "shop/web", "--port", "3"], 0),
+        (&["observe", "--not", "--from-port", "3,4"], 3),
+        (&["observe", "--since", "2026-01-31T08:00:01"], 0),
+    ];
+    for (arguments, expected) in cases {
+        assert_eq!(count(arguments), expected, "{arguments:?}");
+    }
+}
+
+#[test]
+fn following_shows_flows_at_once_and_ends_well_when_interrupted() {
+    let mut server = Server::start();
+    let mut child = server
+        .weir(&["observe", "-f", "--last", "1"])
+        .spawn()
+        .unwrap();
+    server.publish(syn(1));
+    let mut lines = BufReader::new(child.stdout.take().unwrap()).lines();
+    // The first may have been published before or after the call came; the second is new.
+    assert!(lines.next().unwrap().unwrap().contains("203.0.113.9:1 "));
+    server.publish(syn(2));
+    assert!(lines.next().unwrap().unwrap().contains("203.0.113.9:2 "));
+    let interrupt = Command::new("kill")
+        .args(["-INT", &child.id().to_string()])
+        .status()
+        .unwrap();
+    assert!(interrupt.success());
+    assert_eq!(wait(child), (0, String::new()));
+}
+
+#[test]
+fn an_agent_that_stops_ends_the_stream_with_the_code_for_it() {
+    let mut server = Server::start();
+    let mut child = server
+        .weir(&["observe", "-f", "--last", "1"])
+        .spawn()
+        .unwrap();
+    server.publish(syn(1));
+    let mut lines = BufReader::new(child.stdout.take().unwrap()).lines();
+    lines.next().unwrap().unwrap();
+    drop(server);
+    let (code, errors) = wait(child);
+    assert_eq!(code, 3, "{errors}");
+    assert!(errors.contains("the agent is shutting down"), "{errors}");
+}
+
+#[test]
+fn a_reader_that_leaves_early_is_no_error() {
+    let mut server = Server::start();
+    (0..10_000).for_each(|port| server.publish(syn(port)));
+    let mut child = server.weir(&["observe", "--all"]).spawn().unwrap();
+    let mut first = String::new();
+    BufReader::new(child.stdout.take().unwrap())
+        .read_line(&mut first)
+        .unwrap();
+    assert!(first.contains("FORWARDED"), "{first}");
+    assert_eq!(wait(child), (0, String::new()));
+}
+
+#[test]
+fn status_and_lists_are_for_people_and_programs() {
+    let server = Server::start();
+    server.state.update(|cluster| {
+        let problem = Problem {
+            severity: Severity::Warning,
+            origin: "web.yaml:3".into(),
+            object: "Service shop/web".into(),
+            field: "spec.typo".into(),
+            message: "unknown field".into(),
+        };
+        cluster.set_problems("manifests", vec![problem])
+    });
+    let (code, text, _) = run(server.weir(&["status"]));
+    assert_eq!(code, 0);
+    assert!(text.contains("node-1, ready, up "), "{text}");
+    assert!(
+        text.contains("warning: web.yaml:3: Service shop/web: spec.typo: unknown field"),
+        "{text}"
+    );
+    let cases = [
+        ("status", None, "10.96", "node_name"),
+        ("service", Some("list"), "TCP 10.96.0.1:80", "services"),
+        ("backend", Some("list"), "TCP 10.0.0.1:8080", "backends"),
+        ("endpoint", Some("list"), "web-1", "endpoints"),
+    ];
+    for (command, list, shown, key) in cases {
+        let words: Vec<&str> = [command].into_iter().chain(list).collect();
+        let (code, text, errors) = run(server.weir(&words));
+        assert_eq!((code, errors.as_str()), (0, ""), "{command}");
+        assert!(text.contains(shown) || command == "status", "{text}");
+        let words: Vec<&str> = words.into_iter().chain(["-o", "json"]).collect();
+        let (_, text, _) = run(server.weir(&words));
+        let json: serde_json::Value = serde_json::from_str(&text).unwrap();
+        assert!(json.get(key).is_some(), "{json}");
+    }
+}
+
+#[test]
+fn exit_codes_tell_what_went_wrong() {
+    let server = Server::start();
+    let socket = format!("unix://{}", server.folder.path().join("none").display());
+    let cases: [(Command, i32, &str); 6] = [
+        (weir(&socket, &["status"]), 3, "no agent answers at unix://"),
+        (
+            server.weir(&["observe", "--no-such-flag"]),
+            2,
+            "--no-such-flag",
+        ),
+        (
+            server.weir(&["observe", "--verdict", "LOST"]),
+            2,
+            "is not a verdict",
+        ),
+        (server.weir(&["observe", "-f", "-o", "tab"]), 2, "--follow"),
+        (
+            server.weir(&["--server", "nowhere", "status"]),
+            2,
+            "unix:///PATH or HOST:PORT",
+        ),
+        (
+            server.weir(&["observe", "--port", "http"]),
+            1,
+            "invalid filter: source_port: \"http\"",
+        ),
+    ];
+    for (command, expected, message) in cases {
+        let (code, text, errors) = run(command);
+        assert_eq!((code, text.as_str()), (expected, ""), "{errors}");
+        assert!(errors.contains(message), "{errors}");
+    }
+}
+
+#[test]
+fn help_names_the_exit_codes_and_gives_examples() {
+    for (arguments, parts) in [
+        (
+            &["--help"][..],
+            &["Exit codes:", "3  no agent answers", "weir observe -f"][..],
+        ),
+        (
+            &["observe", "--help"][..],
+            &["Reading a line:", "--not", "--from-pod"][..],
+        ),
+    ] {
+        let (code, text, _) = run(weir("unix:///none", arguments));
+        assert_eq!(code, 0);
+        for part in parts {
+            assert!(text.contains(part), "{part}: {text}");
+        }
+    }
+}
