@@ -60,8 +60,8 @@ impl EventSource for EventsAndLosses {
         }
     }
 
-    fn poll(&mut self, record: &mut dyn FnMut(&[u8])) -> usize {
-        self.events.drain(usize::MAX, record)
+    fn poll(&mut self, limit: usize, record: &mut dyn FnMut(&[u8])) -> usize {
+        self.events.drain(limit, record)
     }
 
     fn lost(&mut self) -> io::Result<u64> {

@@ -1,8 +1,8 @@
 //! The thread that empties the ring buffer.
 //!
 //! It has a thread of its own because a ring buffer that is not emptied in time loses events, and
-//! because its wait is not the runtime's: it blocks in the kernel. Each pass waits, empties the
-//! buffer, names what came and publishes it in one go.
+//! because its wait is not the runtime's: it blocks in the kernel. Each pass waits, takes records
+//! out, names them and publishes them in batches.
 
 use std::io;
 use std::sync::Arc;
@@ -28,11 +28,10 @@ pub trait EventSource: Send {
     /// Blocks until there may be records, or the timeout passed.
     fn wait(&mut self, timeout: Duration) -> io::Result<()>;
 
-    /// Takes all records out and returns how many there were.
+    /// Takes up to `limit` records out and returns how many there were.
     ///
-    /// Must look once more after finding the buffer empty and before the next wait sleeps, or a
-    /// record written in between stays until another one comes.
-    fn poll(&mut self, record: &mut dyn FnMut(&[u8])) -> usize;
+    /// A wait after it must not sleep while there are records left, whenever they were written.
+    fn poll(&mut self, limit: usize, record: &mut dyn FnMut(&[u8])) -> usize;
 
     /// Events that the programs found no room for, since the maps were made.
     fn lost(&mut self) -> io::Result<u64>;
@@ -44,6 +43,8 @@ const WAIT: Duration = Duration::from_millis(250);
 const LOSS_INTERVAL: Duration = Duration::from_secs(1);
 /// Events named under one lock of the state, so that a flood does not keep a change out.
 const BATCH: usize = 512;
+/// Events taken in one pass, so that a flood keeps neither a stop nor a report of losses waiting.
+const PASS: usize = 16 * BATCH;
 
 /// The running thread.
 #[derive(Debug)]
@@ -118,7 +119,7 @@ impl Pass {
         while !stop.is_cancelled() {
             self.source.wait(WAIT).context("waiting for flow events")?;
             let pipeline = &mut self.pipeline;
-            self.source.poll(&mut |bytes| pipeline.take(bytes));
+            self.source.poll(PASS, &mut |bytes| pipeline.take(bytes));
             pipeline.flush();
             if reported.elapsed() >= LOSS_INTERVAL {
                 reported = Instant::now();

@@ -11,6 +11,7 @@ use std::sync::mpsc::{Receiver, RecvTimeoutError, Sender, channel};
 enum Step {
     Record(Vec<u8>),
     Lost(u64),
+    Flood,
     Fail,
 }
 
@@ -22,6 +23,9 @@ struct Script {
 
 impl EventSource for Script {
     fn wait(&mut self, timeout: Duration) -> io::Result<()> {
+        if self.next.is_some() {
+            return Ok(());
+        }
         match self.steps.recv_timeout(timeout) {
             Ok(Step::Fail) => return Err(io::Error::other("gone")),
             Ok(step) => self.next = Some(step),
@@ -31,16 +35,25 @@ impl EventSource for Script {
         Ok(())
     }
 
-    fn poll(&mut self, record: &mut dyn FnMut(&[u8])) -> usize {
+    fn poll(&mut self, limit: usize, record: &mut dyn FnMut(&[u8])) -> usize {
         let mut records = 0;
-        for step in self.next.take().into_iter().chain(self.steps.try_iter()) {
-            match step {
-                Step::Record(bytes) => {
+        while records < limit {
+            match self.next.take().or_else(|| self.steps.try_recv().ok()) {
+                Some(Step::Record(bytes)) => {
                     record(&bytes);
                     records += 1;
                 }
-                Step::Lost(lost) => self.lost = lost,
-                Step::Fail => {}
+                Some(Step::Lost(lost)) => self.lost = lost,
+                Some(Step::Flood) => {
+                    while records < limit {
+                        let event = event(("10.0.0.1", 1), ("10.0.0.2", 80));
+                        record(bytemuck::bytes_of(&event));
+                        records += 1;
+                    }
+                    // There is always more of it.
+                    self.next = Some(Step::Flood);
+                }
+                Some(Step::Fail) | None => break,
             }
         }
         records
@@ -172,6 +185,16 @@ async fn losses_are_reported_in_the_stream() {
     assert_eq!(lost, [(LostSource::Kernel, 7), (LostSource::Decoder, 1)]);
     running.stop.cancel();
     running.reader.join().await.unwrap();
+}
+
+#[tokio::test]
+async fn a_flood_does_not_keep_the_thread_from_stopping() {
+    let running = start(0);
+    running.steps.send(Step::Flood).unwrap();
+    take(&running.hub, 100).await;
+    running.stop.cancel();
+    let joined = tokio::time::timeout(Duration::from_secs(10), running.reader.join()).await;
+    joined.expect("the thread stops").unwrap();
 }
 
 #[tokio::test]
