@@ -28,6 +28,7 @@ use std::panic::{self, AssertUnwindSafe};
 use std::path::PathBuf;
 use std::time::Instant;
 
+use tokio::sync::oneshot;
 use tokio::task;
 use tokio_util::sync::CancellationToken;
 
@@ -42,16 +43,16 @@ pub const REPORTER: &str = "manifests";
 
 /// Follows the manifests in `directory` until `stop` is cancelled.
 ///
-/// The first complete read is applied in one update; then `ready` is called. While the directory
+/// The first complete read is applied in one update; then `ready` is told. While the directory
 /// does not exist there is no such read: a problem says so, the state stays as it is, and the
 /// directory is waited for. Later changes are applied as one update each, within 100 ms of a write
-/// on a machine that is not overloaded.
+/// on a machine that is not overloaded. No input ends it, and it returns no error.
 pub async fn run(
     directory: PathBuf,
     state: SharedState,
-    ready: impl FnOnce(),
+    ready: oneshot::Sender<()>,
     stop: CancellationToken,
-) {
+) -> anyhow::Result<()> {
     let mut watch = Watch::new(directory.clone());
     let mut reader = Reader::new(directory);
     let mut ready = Some(ready);
@@ -68,7 +69,7 @@ pub async fn run(
             (reader, outcome)
         });
         let (returned, outcome) = tokio::select! {
-            () = stop.cancelled() => return,
+            () = stop.cancelled() => return Ok(()),
             read = read => read.unwrap_or_else(|error| panic::resume_unwind(error.into_panic())),
         };
         reader = returned;
@@ -76,13 +77,14 @@ pub async fn run(
             Ok(outcome) => {
                 apply(&state, outcome);
                 if let Some(ready) = ready.take() {
-                    ready();
+                    // Nobody waits any more: the agent is about to stop.
+                    let _ = ready.send(());
                 }
             }
             Err(problems) => state.update(|cluster| cluster.set_problems(REPORTER, problems)),
         }
         hints = tokio::select! {
-            () = stop.cancelled() => return,
+            () = stop.cancelled() => return Ok(()),
             hints = watch.changed() => hints,
         };
     }

@@ -27,7 +27,7 @@ struct Source {
     state: SharedState,
     ready: oneshot::Receiver<()>,
     stop: CancellationToken,
-    task: task::JoinHandle<()>,
+    task: task::JoinHandle<anyhow::Result<()>>,
 }
 
 impl Source {
@@ -37,7 +37,7 @@ impl Source {
         let task = tokio::spawn(run(
             directory.to_owned(),
             state.clone(),
-            move || ready_sender.send(()).expect("the test waits"),
+            ready_sender,
             stop.clone(),
         ));
         Self {
