@@ -71,19 +71,10 @@ pub async fn run(loaded: Loaded) -> anyhow::Result<()> {
 
     let (synced_sender, synced) = oneshot::channel();
     let directory = config.source.manifests.directory.clone();
-    tasks.spawn("manifests", {
-        let (directory, state, stop) = (directory.clone(), state.clone(), tasks.token());
-        let read_once = readiness.guard("read all manifests");
-        let ready = move || {
-            // Nobody listens if the agent is going down already.
-            let _ = synced_sender.send(());
-            read_once.done();
-        };
-        async move {
-            manifests::run(directory, state, ready, stop).await;
-            Ok(())
-        }
-    });
+    tasks.spawn(
+        "manifests",
+        manifests::run(directory.clone(), state.clone(), synced_sender, tasks.token()),
+    );
 
     let balanced = Arc::new(ArcSwap::from_pointee(Balanced::default()));
     let load_factor = config.load_balancer.maglev.load_factor.get() as usize;
