@@ -1,6 +1,8 @@
 //! Looks at clusters from outside: those running, those kept, those a crash left.
 
+use std::env;
 use std::io::{Read as _, stdin};
+use std::path::PathBuf;
 use std::process::ExitCode;
 
 use anyhow::{Context, Result, bail};
@@ -34,6 +36,8 @@ enum Command {
     /// Lists clusters with their members
     List,
     /// Runs a command in a member (a node, pod, client or `underlay`), its cgroup included
+    ///
+    /// Programs that lie beside this one, such as `weir`, are found before those on PATH.
     Exec {
         /// Id of the cluster
         cluster: String,
@@ -113,11 +117,19 @@ fn exec(cluster: &str, member: &str, command: &[String]) -> Result<ExitCode> {
     let record = Record::read(cluster)?;
     let shell = ["sh".to_owned()];
     let command = if command.is_empty() { &shell } else { command };
-    let mut process = record.place_of(member)?.command(&command[0])?;
+    let mut process = record.place_of(member)?.command(program(&command[0])?)?;
     let status = process.args(&command[1..]).status();
     let status = status.with_context(|| format!("start {}", command[0]))?;
     let code = status.code().and_then(|code| u8::try_from(code).ok());
     Ok(ExitCode::from(code.unwrap_or(1)))
+}
+
+/// The program beside this one called `name`, if there is one, else `name` itself.
+fn program(name: &str) -> Result<PathBuf> {
+    let own = env::current_exe().context("find the running executable")?;
+    let neighbour = own.with_file_name(name);
+    let is_ours = !name.contains('/') && neighbour.is_file();
+    Ok(if is_ours { neighbour } else { name.into() })
 }
 
 fn clean(clusters: &[String], kept: bool) -> Result<()> {

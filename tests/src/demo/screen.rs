@@ -8,7 +8,6 @@ use std::time::Duration;
 use anyhow::{Context, Result};
 
 use crate::Cluster;
-use crate::binary::Binary;
 use crate::plan;
 use crate::traffic::HttpReport;
 
@@ -119,16 +118,15 @@ impl Screen {
         };
         let own = env::current_exe().context("find the running executable")?;
         let cluster = own.with_file_name("weir-cluster");
-        let (cluster, weir) = (cluster.display(), Binary::Cli.path()?);
-        let (weir, vip) = (weir.display(), plan::vip(0));
+        let (cluster, vip) = (cluster.display(), plan::vip(0));
         println!("  The cluster {id} stays up.\n");
         println!("  Ask the Service from outside, as often as you like:");
         println!("    {cluster} exec {id} client curl http://{}/", vip.v4);
         println!("  Watch the flows of a node while you do:");
-        println!("    {cluster} exec {id} node1 {weir} observe -f");
+        println!("    {cluster} exec {id} node1 weir observe -f");
         println!("  See what is balanced, and what state the agent is in:");
-        println!("    {cluster} exec {id} node1 {weir} service list");
-        println!("    {cluster} exec {id} node1 {weir} status");
+        println!("    {cluster} exec {id} node1 weir service list");
+        println!("    {cluster} exec {id} node1 weir status");
         println!("  Change a manifest; the agent follows:");
         println!("    /run/weir-tests/{id}/node1/run/weir/manifests/");
         println!("  Remove it all:");

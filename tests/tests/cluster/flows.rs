@@ -65,7 +65,7 @@ fn filters_select_flows() -> Result<()> {
     );
     let ip = address.to_string();
     wait::until("flows of the pod", SOON, || {
-        let flows = observe(node, &["--pod", "default/asker", "--ip", &ip])?;
+        let flows = observe(node, &["--from-pod", "default/asker", "--to-ip", &ip])?;
         ensure!(!flows.is_empty(), "none");
         Ok(())
     })?;
