@@ -67,19 +67,27 @@ pub async fn run(loaded: Loaded) -> anyhow::Result<()> {
     let attach = AttachTask::new(attacher, maps.settings.clone(), addresses_sender);
     let attached = attach.attached();
     tasks.spawn("interfaces", watcher.run(tasks.token()));
-    tasks.spawn("attach", attach.run(interface_events, readiness.guard("attach to interfaces")));
+    tasks.spawn(
+        "attach",
+        attach.run(interface_events, readiness.guard("attach to interfaces")),
+    );
 
     let (synced_sender, synced) = oneshot::channel();
     let directory = config.source.manifests.directory.clone();
     tasks.spawn(
         "manifests",
-        manifests::run(directory.clone(), state.clone(), synced_sender, tasks.token()),
+        manifests::run(
+            directory.clone(),
+            state.clone(),
+            synced_sender,
+            tasks.token(),
+        ),
     );
 
     let balanced = Arc::new(ArcSwap::from_pointee(Balanced::default()));
     let load_factor = config.load_balancer.maglev.load_factor.get() as usize;
-    let reconciler = Reconciler::new(maps.balancer, load_factor)
-        .context("reading back what the maps hold")?;
+    let reconciler =
+        Reconciler::new(maps.balancer, load_factor).context("reading back what the maps hold")?;
     let inputs = reconcile::Inputs {
         state: state.clone(),
         addresses,
@@ -98,11 +106,19 @@ pub async fn run(loaded: Loaded) -> anyhow::Result<()> {
 
     let hub = Arc::new(FlowHub::new(flow_capacity(&config)));
     let identities = Arc::new(Identities::default());
-    let enricher =
-        Enricher::new(&config.node_name, Arc::clone(&identities), Box::new(KernelInterfaceNames));
+    let enricher = Enricher::new(
+        &config.node_name,
+        Arc::clone(&identities),
+        Box::new(KernelInterfaceNames),
+    );
     let source = Box::new(maps.events.with_losses(Arc::clone(&counters)));
-    let reader =
-        FlowReader::start(source, enricher, state.clone(), Arc::clone(&hub), tasks.token())?;
+    let reader = FlowReader::start(
+        source,
+        enricher,
+        state.clone(),
+        Arc::clone(&hub),
+        tasks.token(),
+    )?;
     tasks.spawn("flows", reader.join());
 
     let status = Arc::new(Status {
@@ -116,7 +132,13 @@ pub async fn run(loaded: Loaded) -> anyhow::Result<()> {
         node_name: config.node_name.clone(),
         manifests: directory,
     });
-    let api = Api { node_name: config.node_name.clone(), hub, identities, state, status };
+    let api = Api {
+        node_name: config.node_name.clone(),
+        hub,
+        identities,
+        state,
+        status,
+    };
     let health = Health::starting().await;
     let stop = tasks.token();
     tasks.spawn("health", {
@@ -140,7 +162,9 @@ pub async fn uninstall(loaded: Loaded) -> anyhow::Result<()> {
     // Fails while an agent answers there, and says so.
     let socket = ApiSocket::bind(&config.paths.socket)?;
     let pins = Pins::new(&config.paths.bpffs);
-    let removed = remove::all(&pins).await.context("removing the data plane")?;
+    let removed = remove::all(&pins)
+        .await
+        .context("removing the data plane")?;
     drop(socket);
     if let Some(folder) = config.paths.socket.parent() {
         // Others may keep files there, and then it stays.
@@ -167,10 +191,16 @@ fn look_at_the_kernel(config: &Config) -> anyhow::Result<Probe> {
         .map(|(feature, found)| format!("{feature}: {}", found.detail()))
         .collect();
     if !obstacles.is_empty() {
-        bail!("this node cannot run the data plane: {}", obstacles.join("; "));
+        bail!(
+            "this node cannot run the data plane: {}",
+            obstacles.join("; ")
+        );
     }
     let snat = config.load_balancer.snat_ports;
-    if probe.ephemeral_ports.is_some_and(|ephemeral| ephemeral.overlaps(snat)) {
+    if probe
+        .ephemeral_ports
+        .is_some_and(|ephemeral| ephemeral.overlaps(snat))
+    {
         tracing::warn!(
             "loadBalancer.snatPorts overlaps net.ipv4.ip_local_port_range: a connection of this \
              node may get the ports of a balanced one; change one of the two ranges",
@@ -181,7 +211,11 @@ fn look_at_the_kernel(config: &Config) -> anyhow::Result<Probe> {
 
 /// Without the socket programs, connections are translated packet by packet; so this may fail.
 fn attach_sockets(attacher: &mut Attacher, probe: &Probe) {
-    let Some(cgroup) = probe.cgroup_path.as_deref().filter(|_| probe.cgroup_hooks.is_yes()) else {
+    let Some(cgroup) = probe
+        .cgroup_path
+        .as_deref()
+        .filter(|_| probe.cgroup_hooks.is_yes())
+    else {
         tracing::warn!(
             reason = probe.cgroup_hooks.detail(),
             "sockets are not translated at connect; pods' packets are",
@@ -190,7 +224,10 @@ fn attach_sockets(attacher: &mut Attacher, probe: &Probe) {
     };
     if let Err(error) = attacher.sockets(cgroup) {
         let reason = crate::error_chain(&error);
-        tracing::error!(reason, "sockets are not translated at connect; pods' packets are");
+        tracing::error!(
+            reason,
+            "sockets are not translated at connect; pods' packets are"
+        );
     }
 }
 

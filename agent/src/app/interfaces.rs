@@ -37,7 +37,11 @@ impl AttachTask {
         settings: Settings,
         addresses: watch::Sender<BTreeSet<IpAddr>>,
     ) -> Self {
-        Self { attacher: SharedAttacher(Arc::new(Mutex::new(attacher))), settings, addresses }
+        Self {
+            attacher: SharedAttacher(Arc::new(Mutex::new(attacher))),
+            settings,
+            addresses,
+        }
     }
 
     /// What is attached, for status.
@@ -68,7 +72,10 @@ impl AttachTask {
                 }
                 InterfaceEvent::Addresses(addresses) => self.set_addresses(addresses)?,
                 InterfaceEvent::SnapshotComplete => {
-                    self.attacher.lock().detach_leftovers().context("reading pinned links")?;
+                    self.attacher
+                        .lock()
+                        .detach_leftovers()
+                        .context("reading pinned links")?;
                     ready.take();
                 }
             }
@@ -78,8 +85,14 @@ impl AttachTask {
 
     fn set_addresses(&self, addresses: UplinkAddresses) -> anyhow::Result<()> {
         tracing::info!(v4 = ?addresses.v4, v6 = ?addresses.v6, "addresses of this node");
-        self.settings.set_addresses(addresses).context("writing the settings")?;
-        let all = addresses.v4.map(IpAddr::from).into_iter().chain(addresses.v6.map(IpAddr::from));
+        self.settings
+            .set_addresses(addresses)
+            .context("writing the settings")?;
+        let all = addresses
+            .v4
+            .map(IpAddr::from)
+            .into_iter()
+            .chain(addresses.v6.map(IpAddr::from));
         self.addresses.send_replace(all.collect());
         Ok(())
     }

@@ -49,7 +49,11 @@ impl StatusSource for Status {
     fn status(&self) -> anyhow::Result<AgentStatus> {
         let attacher = self.attached.lock();
         let cgroup = attacher.cgroup().unwrap_or_default().to_owned();
-        let hooks: &[&str] = if cgroup.is_empty() { &[] } else { &CGROUP_PROGRAMS };
+        let hooks: &[&str] = if cgroup.is_empty() {
+            &[]
+        } else {
+            &CGROUP_PROGRAMS
+        };
         let counters = self.counters.all()?;
         Ok(AgentStatus {
             datapath: DatapathStatus {
@@ -60,7 +64,10 @@ impl StatusSource for Status {
                 adopted: self.adopted,
                 generation: self.settings.generation(),
             },
-            counters: counters.into_iter().map(|(name, value)| (name.to_owned(), value)).collect(),
+            counters: counters
+                .into_iter()
+                .map(|(name, value)| (name.to_owned(), value))
+                .collect(),
             maps: Vec::new(),
             source: SourceStatus {
                 kind: "manifests".into(),
@@ -78,7 +85,10 @@ impl StatusSource for Status {
             let port = self.service_port(&balanced, key, service);
             match services.last_mut().filter(|last| last.name == key.name) {
                 Some(last) => last.ports.push(port),
-                None => services.push(Service { name: key.name.clone(), ports: vec![port] }),
+                None => services.push(Service {
+                    name: key.name.clone(),
+                    ports: vec![port],
+                }),
             }
         }
         Ok(services)
@@ -88,9 +98,15 @@ impl StatusSource for Status {
         let addresses: Vec<IpAddr> = {
             let state = self.state.read();
             let here = |pod: &&Pod| {
-                pod.node_name.as_deref() == Some(&self.node_name) && !pod.host_network && !pod.finished
+                pod.node_name.as_deref() == Some(&self.node_name)
+                    && !pod.host_network
+                    && !pod.finished
             };
-            state.pods().filter(here).flat_map(|pod| pod.ips.iter().copied()).collect()
+            state
+                .pods()
+                .filter(here)
+                .flat_map(|pod| pod.ips.iter().copied())
+                .collect()
         };
         let found = Handle::current().block_on(route::interfaces_towards(addresses))?;
         let attacher = self.attached.lock();
@@ -118,12 +134,18 @@ impl Status {
         service: &DesiredService,
     ) -> ServicePort {
         let actual = &balanced.actual;
-        let in_map = service.frontends.keys().find_map(|frontend| actual.frontends.get(frontend));
+        let in_map = service
+            .frontends
+            .keys()
+            .find_map(|frontend| actual.frontends.get(frontend));
         let id = in_map.map(|entry| entry.service).unwrap_or_default();
         let table_size = actual.tables.get(&id).map_or(0, |table| table.slots);
         let shares = actual.shares.get(&id);
         let backends = service.backends.iter().map(|(address, state)| {
-            let number = actual.backends.iter().find(|(_, in_map)| *in_map == address);
+            let number = actual
+                .backends
+                .iter()
+                .find(|(_, in_map)| *in_map == address);
             let number = number.map(|(number, _)| *number).unwrap_or_default();
             Backend {
                 id: number.0,
@@ -133,7 +155,10 @@ impl Status {
                     desired::BackendState::Ready => BackendState::Ready,
                     desired::BackendState::Terminating => BackendState::Terminating,
                 },
-                slots: shares.and_then(|shares| shares.get(&number)).copied().unwrap_or(0),
+                slots: shares
+                    .and_then(|shares| shares.get(&number))
+                    .copied()
+                    .unwrap_or(0),
             }
         });
         ServicePort {
@@ -155,7 +180,9 @@ impl Status {
 
     fn port_name(&self, key: &ServiceKey) -> String {
         let state = self.state.read();
-        let ports = state.service(&key.name).map(|service| service.ports.as_slice());
+        let ports = state
+            .service(&key.name)
+            .map(|service| service.ports.as_slice());
         let port = ports
             .unwrap_or_default()
             .iter()

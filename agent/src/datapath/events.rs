@@ -38,7 +38,10 @@ impl Events {
 
     /// Together with the counter of what did not fit, as the flow reader wants it.
     pub fn with_losses(self, counters: Arc<Counters>) -> EventsAndLosses {
-        EventsAndLosses { events: self, counters }
+        EventsAndLosses {
+            events: self,
+            counters,
+        }
     }
 }
 
@@ -65,6 +68,8 @@ impl EventSource for EventsAndLosses {
     }
 
     fn lost(&mut self) -> io::Result<u64> {
-        self.counters.get(Counter::EventsLost).map_err(io::Error::other)
+        self.counters
+            .get(Counter::EventsLost)
+            .map_err(io::Error::other)
     }
 }

@@ -29,9 +29,9 @@ pub async fn interfaces_towards(
 
 fn host_route(address: IpAddr) -> RouteMessage {
     match address {
-        IpAddr::V4(address) => {
-            RouteMessageBuilder::<std::net::Ipv4Addr>::new().destination_prefix(address, 32).build()
-        }
+        IpAddr::V4(address) => RouteMessageBuilder::<std::net::Ipv4Addr>::new()
+            .destination_prefix(address, 32)
+            .build(),
         IpAddr::V6(address) => RouteMessageBuilder::<std::net::Ipv6Addr>::new()
             .destination_prefix(address, 128)
             .build(),
@@ -39,8 +39,11 @@ fn host_route(address: IpAddr) -> RouteMessage {
 }
 
 fn outgoing_interface(route: &RouteMessage) -> Option<u32> {
-    route.attributes.iter().find_map(|attribute| match attribute {
-        RouteAttribute::Oif(ifindex) => Some(*ifindex),
-        _ => None,
-    })
+    route
+        .attributes
+        .iter()
+        .find_map(|attribute| match attribute {
+            RouteAttribute::Oif(ifindex) => Some(*ifindex),
+            _ => None,
+        })
 }
