@@ -29,6 +29,7 @@ use crate::vm::fetch::Kernel;
 use crate::vm::image::Contents;
 use crate::vm::kernels::{KernelSpec, SuiteSpec};
 use crate::vm::machine::Verdict;
+use crate::vm::results::Results;
 use crate::workspace::Workspace;
 
 /// The kernels to run on and the suites to run.
@@ -156,7 +157,11 @@ impl Matrix {
     ) -> anyhow::Result<()> {
         let kernel = Kernel::cached(&workspace.target, spec)
             .context("it is not here; `cargo xtask setup` fetches it")?;
-        println!("\n     kernel {} ({})", spec.name, kernel.release);
+        let release = &kernel.release;
+        println!(
+            "\n     kernel {} ({release}), at most {} minutes",
+            spec.name, spec.minutes
+        );
         let contents = self.contents(workspace, subject)?;
         let folder = workspace.target.join("vm").join("runs").join(&spec.name);
         let initramfs = folder.join("initramfs");
@@ -165,7 +170,22 @@ impl Matrix {
         image::write(&contents, &kernel, &initramfs)?;
         let limit = Duration::from_mins(spec.minutes);
         let verdict = machine::boot(&kernel.image, &initramfs, &folder, limit)?;
-        judge(&format!("kernel {}", spec.name), &verdict, &folder, report)
+        let suite = format!("kernel {}", spec.name);
+        let results = read_results(&folder)?;
+        for line in &results.shown {
+            println!("{line}");
+        }
+        if subject.filter.is_none() && results.done {
+            for missed in self
+                .suites
+                .iter()
+                .flat_map(|listed| listed.missed(&results.suites))
+            {
+                report.fail(&suite, &missed);
+            }
+        }
+        judge(&suite, results, &verdict, &folder, report);
+        Ok(())
     }
 
     /// What goes into the machine beside the kernel.
@@ -195,14 +215,15 @@ impl Matrix {
     }
 }
 
-/// Turns the two serial logs of a run into outcomes.
-fn judge(suite: &str, verdict: &Verdict, folder: &Path, report: &mut Report) -> anyhow::Result<()> {
+fn read_results(folder: &Path) -> anyhow::Result<Results> {
     let log = folder.join(machine::RESULTS);
     let text = std::fs::read(&log).with_context(|| format!("cannot read {}", log.display()))?;
-    let results = results::parse(&String::from_utf8_lossy(&text));
-    for line in &results.shown {
-        println!("{line}");
-    }
+    Ok(results::parse(&String::from_utf8_lossy(&text)))
+}
+
+/// Turns what a machine said and how it came to rest into outcomes.
+fn judge(suite: &str, results: Results, verdict: &Verdict, folder: &Path, report: &mut Report) {
+    let done = results.done;
     for (name, outcomes) in results.suites {
         report.add(&format!("{suite}, {name}"), outcomes, Skips::Allowed);
     }
@@ -210,20 +231,11 @@ fn judge(suite: &str, verdict: &Verdict, folder: &Path, report: &mut Report) -> 
         report.fail(suite, &failure);
     }
     let console = folder.join(machine::CONSOLE);
-    match verdict {
-        Verdict::PoweredOff if results.done => {}
-        Verdict::PoweredOff => {
-            report.fail(suite, &format!("stopped early, see {}", console.display()));
-        }
-        Verdict::Panicked(line) => {
-            report.fail(suite, &format!("{line}, see {}", console.display()));
-        }
-        Verdict::TimedOut(limit) => {
-            report.fail(
-                suite,
-                &format!("not done after {limit:?}, see {}", console.display()),
-            );
-        }
-    }
-    Ok(())
+    let reason = match verdict {
+        Verdict::PoweredOff if done => return,
+        Verdict::PoweredOff => "stopped early".to_owned(),
+        Verdict::Panicked(line) => line.clone(),
+        Verdict::TimedOut(limit) => format!("not done after {limit:?}"),
+    };
+    report.fail(suite, &format!("{reason}, see {}", console.display()));
 }

@@ -1,10 +1,13 @@
 //! The data under `tests/vm/`: which kernels, which suites.
 
+use std::collections::BTreeMap;
 use std::path::Path;
 
 use anyhow::Context as _;
 use serde::Deserialize;
 use serde::de::DeserializeOwned;
+
+use crate::libtest::Outcome;
 
 /// A kernel of the matrix, as `tests/vm/kernels.json` names it.
 #[derive(Clone, Debug, Deserialize)]
@@ -43,8 +46,60 @@ pub struct SuiteSpec {
     pub only: Vec<String>,
 }
 
+impl SuiteSpec {
+    /// What the list asks for and no test answered to: a test that was renamed must not drop out
+    /// of the matrix unseen.
+    pub fn missed(&self, ran: &[(String, BTreeMap<String, Outcome>)]) -> Vec<String> {
+        let names = |name: &str| {
+            let suites = ran.iter().filter(|(suite, _)| *suite == self.target);
+            suites
+                .flat_map(|(_, outcomes)| outcomes.keys())
+                .any(|test| test.contains(name))
+        };
+        let missed = self.only.iter().filter(|name| !names(name));
+        missed
+            .map(|name| format!("suite {} has no test {name}", self.target))
+            .collect()
+    }
+}
+
 /// Reads one list.
 pub fn read<T: DeserializeOwned>(path: &Path) -> anyhow::Result<Vec<T>> {
     let text = std::fs::read(path).with_context(|| format!("cannot read {}", path.display()))?;
     serde_json::from_slice(&text).with_context(|| format!("{} is malformed", path.display()))
+}
+
+#[cfg(test)]
+mod tests {
+    use std::collections::BTreeMap;
+
+    use super::{KernelSpec, SuiteSpec, read};
+    use crate::libtest::Outcome;
+
+    #[test]
+    fn a_listed_test_that_is_gone_is_noticed() {
+        let suite = SuiteSpec {
+            target: "cluster".into(),
+            only: vec!["tcp".into(), "udp".into()],
+        };
+        let outcomes = |name: &str| BTreeMap::from([(name.to_owned(), Outcome::Passed)]);
+        let ran = [
+            ("cluster".to_owned(), outcomes("balancing::over_tcp")),
+            ("packets".to_owned(), outcomes("forward::over_udp")),
+        ];
+        assert_eq!(suite.missed(&ran), ["suite cluster has no test udp"]);
+    }
+
+    #[test]
+    fn lists_of_this_repository_can_be_read() {
+        let folder = std::path::Path::new(concat!(env!("CARGO_MANIFEST_DIR"), "/../tests/vm"));
+        let kernels: Vec<KernelSpec> = read(&folder.join("kernels.json")).unwrap();
+        let names: Vec<&str> = kernels.iter().map(|kernel| kernel.name.as_str()).collect();
+        assert_eq!(names, ["5.10", "6.1", "6.12", "7.2"]);
+        assert!(
+            !read::<SuiteSpec>(&folder.join("suites.json"))
+                .unwrap()
+                .is_empty()
+        );
+    }
 }
