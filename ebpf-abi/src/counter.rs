@@ -32,7 +32,8 @@ pub enum Counter {
     DropNoRoute = 12,
     /// Packets dropped: writing the header failed.
     DropWriteFailed = 13,
-    /// Connections cut over to another backend because theirs was removed.
+    /// Connections whose backend was removed, counted at their next packet: they move to another
+    /// backend of the frontend, or end with it.
     ConnectionsMoved = 14,
     /// Sockets translated at connect or sendmsg.
     SocketsTranslated = 15,

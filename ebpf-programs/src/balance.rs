@@ -15,7 +15,6 @@ use crate::emit;
 use crate::family::Ip;
 use crate::hook::{Hook, Skb};
 use crate::observe;
-use crate::steps::refresh::Found;
 use crate::steps::{conntrack, frontend, open, refresh};
 
 /// Where a packet enters the node, which decides whom its sender may reach and how.
@@ -124,26 +123,17 @@ fn connection_of<A: Ip, H: Hook>(
     let Some(config) = config() else {
         return Ok(None);
     };
-    let mut backend_is_gone = false;
     if let Some(entry) = conntrack::find(packet)
         && entry.kind != ConntrackKind::FROM_BACKEND
         && !conntrack::reopens(packet, entry)
+        && (conntrack::is_fresh(entry, config) || refresh::entry(hook, packet, entry, config))
     {
-        if conntrack::is_fresh(entry, config) {
-            return Ok(Some(entry));
-        }
-        match refresh::entry(hook, packet, entry, config) {
-            Found::Current => return Ok(Some(entry)),
-            found => backend_is_gone = found == Found::BackendGone,
-        }
+        return Ok(Some(entry));
     }
     let Some(frontend) = frontend::find(packet, place) else {
         return Ok(None);
     };
     open::connection(hook, packet, &frontend, place, config)?;
-    if backend_is_gone {
-        count(Counter::ConnectionsMoved);
-    }
     // Nothing only if other CPUs evicted the entry at once; the client's retransmission tries again.
     Ok(conntrack::find(packet))
 }

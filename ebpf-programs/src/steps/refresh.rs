@@ -3,44 +3,31 @@
 
 use ebpf_abi::conntrack::ConntrackKind;
 use ebpf_abi::packet::Packet;
-use ebpf_abi::{ConntrackValue, DatapathConfig, Protocol, tcp};
+use ebpf_abi::{BackendId, ConntrackValue, Counter, DatapathConfig, Protocol, tcp};
 
-use crate::access::{entry as map_entry, jiffies};
+use crate::access::{count, entry as map_entry, jiffies};
 use crate::emit;
 use crate::family::Ip;
 use crate::hook::Hook;
 use crate::steps::{conntrack, open, route};
 
-/// What a second look found.
-#[derive(PartialEq, Eq)]
-pub enum Found {
-    /// The entry is up to date now.
-    Current,
-    /// The connection has to be opened anew.
-    Ended,
-    /// Likewise, because its backend was removed.
-    BackendGone,
-}
-
-/// Brings an entry up to date.
+/// Brings an entry up to date. False if the connection has to be opened anew.
 #[inline(never)]
 pub fn entry<A: Ip>(
     hook: &impl Hook,
     packet: &Packet<A>,
     entry: &mut ConntrackValue<A>,
     config: &DatapathConfig,
-) -> Found {
+) -> bool {
     let is_request = entry.kind != ConntrackKind::FROM_REMOTE;
     if is_request && conntrack::is_idle(entry, packet.tuple.protocol, config) {
-        return Found::Ended;
+        return false;
     }
-    if is_request && entry.generation != config.generation {
-        if !backend_is_there(entry) {
-            return Found::BackendGone;
-        }
-        if has_lost_its_source(packet, entry, config) {
-            return Found::Ended;
-        }
+    if is_request
+        && entry.generation != config.generation
+        && (!backend_is_there(entry) || has_lost_its_source(packet, entry, config))
+    {
+        return false;
     }
     if entry.kind != ConntrackKind::TO_LOCAL {
         // No route now does not mean none later: the entry stays, and TC drops with the reason.
@@ -56,8 +43,28 @@ pub fn entry<A: Ip>(
     if jiffies().wrapping_sub(entry.reported_at) >= interval {
         emit::connection(hook, packet, entry);
     }
-    Found::Current
+    true
 }
+
+/// True if the backend is what it was; a new agent may use the number of one that was removed again.
+///
+/// One that is gone is counted and forgotten, lest the packets of a service that is gone as well be
+/// counted one by one.
+#[inline(always)]
+fn backend_is_there<A: Ip>(entry: &mut ConntrackValue<A>) -> bool {
+    let is_there = A::backend(entry.backend).is_some_and(|backend| {
+        backend.address == entry.rewrite.destination
+            && backend.port == entry.rewrite.destination_port
+    });
+    if !is_there && entry.backend != GONE {
+        entry.backend = GONE;
+        count(Counter::ConnectionsMoved);
+    }
+    is_there
+}
+
+/// No backend has this number.
+const GONE: BackendId = BackendId(0);
 
 /// True if the node's address is another by now and the peer will not mind the change. An open TCP
 /// connection would: it keeps its source, which may still be there beside the new one.
@@ -70,14 +77,6 @@ fn has_lost_its_source<A: Ip>(
     entry.kind == ConntrackKind::TO_REMOTE
         && entry.rewrite.source != A::node(config)
         && (packet.tuple.protocol != Protocol::TCP || tcp::is_opening(packet.tcp_flags))
-}
-
-#[inline(always)]
-fn backend_is_there<A: Ip>(entry: &ConntrackValue<A>) -> bool {
-    A::backend(entry.backend).is_some_and(|backend| {
-        backend.address == entry.rewrite.destination
-            && backend.port == entry.rewrite.destination_port
-    })
 }
 
 /// Keeps the entry of the replies from being evicted while only requests flow, and writes it again
