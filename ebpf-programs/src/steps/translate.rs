@@ -2,7 +2,7 @@
 
 use core::ffi::c_void;
 
-use aya_ebpf::bindings::{__sk_buff, BPF_F_MARK_MANGLED_0, BPF_F_PSEUDO_HDR};
+use aya_ebpf::bindings::{__sk_buff, BPF_F_MARK_MANGLED_0, BPF_F_PSEUDO_HDR, BPF_F_RECOMPUTE_CSUM};
 use aya_ebpf::helpers::generated::{bpf_l3_csum_replace, bpf_l4_csum_replace, bpf_skb_store_bytes};
 use ebpf_abi::packet::{
     ETHERNET_LEN, EthernetHeader, Packet, TRANSPORT_OFFSET_MAX, TcpHeader, UdpHeader,
@@ -89,6 +89,10 @@ pub fn ethernet(start: usize, end: usize, next_hop: &NextHop) -> Result<(), Drop
 
 /// Writes an entry's addresses and ports into a buffer, through the helpers that know about
 /// checksums which the hardware or the receiver completes.
+///
+/// A buffer may carry its device's sum over the packet. The helper for pseudo headers counts on an
+/// IPv4 header checksum to make up for the change of addresses; see [`store_network`] for IPv6.
+/// Ports without a checksum (UDP) leave the sum wrong, but then nobody asks for it.
 #[inline(always)]
 pub fn skb<A: Ip>(
     skb: *mut __sk_buff,
@@ -121,8 +125,8 @@ pub fn skb<A: Ip>(
                 let offset = (ETHERNET_LEN + offset) as u32;
                 bpf_l3_csum_replace(skb, offset, 0, address_delta, 0) != 0
             })
-            || store(skb, (ETHERNET_LEN + A::ADDRESSES_OFFSET) as u32, &addresses)
-            || store(skb, transport, &ports)
+            || store_network::<A, _>(skb, (ETHERNET_LEN + A::ADDRESSES_OFFSET) as u32, &addresses)
+            || store(skb, transport, &ports, 0)
     };
     if failed {
         Err(DropReason::WriteFailed)
@@ -139,7 +143,7 @@ pub fn skb_ttl<A: Ip>(skb: *mut __sk_buff, packet: &Packet<A>) -> Result<(), Dro
         A::CHECKSUM_OFFSET.is_some_and(|offset| {
             let offset = (ETHERNET_LEN + offset) as u32;
             bpf_l3_csum_replace(skb, offset, 0, checksum::delta(ONE_HOP, 0).into(), 0) != 0
-        }) || store(
+        }) || store_network::<A, _>(
             skb,
             (ETHERNET_LEN + A::TTL_OFFSET) as u32,
             &(packet.ttl - 1),
@@ -152,12 +156,29 @@ pub fn skb_ttl<A: Ip>(skb: *mut __sk_buff, packet: &Packet<A>) -> Result<(), Dro
     }
 }
 
+/// Stores a part of the network header. True if the kernel refused.
+///
+/// IPv4 has a checksum for it, so a sum over the packet stays as it is; IPv6 has none, so the sum has
+/// to follow.
+///
+/// # Safety
+/// `skb` is the context of the running program.
+#[inline(always)]
+unsafe fn store_network<A: Ip, T>(skb: *mut __sk_buff, offset: u32, value: &T) -> bool {
+    let flags = match A::CHECKSUM_OFFSET {
+        Some(_) => 0,
+        None => u64::from(BPF_F_RECOMPUTE_CSUM),
+    };
+    // SAFETY: as the caller says.
+    unsafe { store(skb, offset, value, flags) }
+}
+
 /// Stores a value at an offset of a buffer. True if the kernel refused.
 ///
 /// # Safety
 /// `skb` is the context of the running program.
 #[inline(always)]
-unsafe fn store<T>(skb: *mut __sk_buff, offset: u32, value: &T) -> bool {
+unsafe fn store<T>(skb: *mut __sk_buff, offset: u32, value: &T, flags: u64) -> bool {
     let from = (&raw const *value).cast::<c_void>();
     // SAFETY: `from` points to `size_of::<T>()` readable bytes; the caller vouches for `skb`.
     unsafe {
@@ -166,7 +187,7 @@ unsafe fn store<T>(skb: *mut __sk_buff, offset: u32, value: &T) -> bool {
             offset,
             from.cast_mut().cast(),
             size_of::<T>() as u32,
-            0,
+            flags,
         ) != 0
     }
 }
