@@ -16,4 +16,6 @@ mod turned;
 
 mod bad_input;
 mod forward;
+mod load;
 mod open;
+mod pods;

@@ -9,6 +9,7 @@ use std::os::fd::{AsFd, BorrowedFd};
 use std::sync::{Mutex, PoisonError};
 
 use aya::Ebpf;
+use aya::programs::Program;
 use ebpf_abi::{Addr4, Addr6, BackendId, Counter, FlowEvent, ServiceId};
 use nix::sys::resource::{Resource, rlim_t, setrlimit};
 use nix::time::{ClockId, clock_getres};
@@ -182,6 +183,11 @@ impl Node {
             v6: Some(v6),
         };
         self.settings().set_addresses(addresses).expect("CONFIG");
+    }
+
+    /// All programs with their names.
+    pub fn programs(&self) -> impl Iterator<Item = (&str, &Program)> {
+        self.loaded.programs.programs()
     }
 
     /// The maps that the load balancer writes.

@@ -1,0 +1,29 @@
+//! The programs as the kernel sees them.
+
+use aya::programs::Program;
+
+use crate::node::{on_node_with, small_config};
+
+/// What the verifier may look at per program before it gives up (`BPF_COMPLEXITY_LIMIT_INSNS`,
+/// from 5.2 on) is a million instructions; kernels differ in how well they prune.
+const INSTRUCTIONS_MAX: u32 = 250_000;
+
+#[test]
+fn every_program_loads_with_room_to_the_verifiers_limits() {
+    on_node_with(&small_config(), |node| {
+        let mut count = 0;
+        for (name, program) in node.programs() {
+            let known = matches!(
+                program,
+                Program::Xdp(_) | Program::SchedClassifier(_) | Program::CgroupSockAddr(_)
+            );
+            assert!(known, "{name} is of a kind that the agent does not load");
+            // Kernels before 5.16 do not tell.
+            let verified = program.info().unwrap().verified_instruction_count();
+            println!("{name}: {verified:?} instructions verified");
+            assert!(verified.is_none_or(|verified| verified < INSTRUCTIONS_MAX));
+            count += 1;
+        }
+        assert_eq!(count, 13);
+    });
+}
