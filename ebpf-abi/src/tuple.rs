@@ -45,6 +45,7 @@ pub struct Tuple<A> {
 impl<A: Address> Tuple<A> {
     /// The tuple of a packet in the opposite direction.
     #[inline(always)]
+    #[must_use]
     pub fn reversed(&self) -> Self {
         Self {
             source: self.destination,

@@ -77,9 +77,9 @@ fn from_config(config: &Config) -> DatapathConfig {
         jiffies_per_second: jiffies_per_second(),
         snat_port_first: balancer.snat_ports.first,
         snat_port_last: balancer.snat_ports.last,
-        tcp_idle_seconds: balancer.tcp_idle_timeout.get() as u32,
-        udp_idle_seconds: balancer.udp_idle_timeout.get() as u32,
-        flow_report_seconds: config.flows.report_interval.get() as u32,
+        tcp_idle_seconds: balancer.tcp_idle_timeout.get(),
+        udp_idle_seconds: balancer.udp_idle_timeout.get(),
+        flow_report_seconds: config.flows.report_interval.get(),
         flags: if config.flows.enabled {
             DatapathConfig::CAPTURE_FLOWS
         } else {

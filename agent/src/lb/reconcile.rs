@@ -104,6 +104,8 @@ pub async fn run<M: LbMaps>(
     stop: CancellationToken,
 ) -> anyhow::Result<()> {
     tokio::select! {
+        // The source may end first on a shutdown, and then there is no answer to wait for.
+        biased;
         () = stop.cancelled() => return Ok(()),
         answer = synced => answer?,
     }

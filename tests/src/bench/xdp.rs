@@ -11,10 +11,10 @@
 //! difference below a tenth is a tie.
 //!
 //! - [`cases`]: what is measured.
-//! - [`frame`]: packets.
+//! - `frame`: packets.
 //! - [`network`]: addresses and routes.
 //! - [`rig`]: the programs, and one measurement.
-//! - [`report`]: figures.
+//! - `report`: figures.
 
 pub mod cases;
 mod frame;

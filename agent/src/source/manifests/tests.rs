@@ -100,7 +100,8 @@ impl Source {
         timeout(DEADLINE, self.task)
             .await
             .expect("stops in time")
-            .expect("without panic");
+            .expect("without panic")
+            .expect("without an error");
     }
 }
 
