@@ -127,7 +127,10 @@ impl Rig {
         let runs = match case.flows {
             Flows::One => WARM_RUNS,
             Flows::Many(flows) => flows,
-            Flows::New => return self.make_room_for_events(),
+            Flows::New => {
+                self.make_room_for_events();
+                return Ok(());
+            }
         };
         self.feed(case, Callee::Balancer, 1, runs).map(drop)
     }
