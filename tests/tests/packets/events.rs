@@ -79,7 +79,7 @@ fn no_event(node: &mut Node, hook: Hook, packet: &Packet) {
 #[test]
 fn a_connection_sent_on_is_told_with_what_it_was_turned_into() {
     on_node(|node| {
-        for of in families() {
+        for of in node.families() {
             node.service(SERVICE, of.vip, of.remote, false);
             let packet = Packet::tcp(of.client, of.vip, SYN);
             let event = only_event(node, Hook::Xdp, &packet);
@@ -115,7 +115,7 @@ fn a_connection_sent_on_is_told_with_what_it_was_turned_into() {
 #[test]
 fn a_connection_to_a_local_backend_is_told_as_coming_from_the_network() {
     on_node(|node| {
-        for of in families() {
+        for of in node.families() {
             node.service(SERVICE, of.vip, of.local, true);
             let event = only_event(node, Hook::Xdp, &Packet::udp(of.client, of.vip));
             assert_eq!(ends(&event), [of.client, of.vip, of.client, of.local]);
@@ -128,7 +128,7 @@ fn a_connection_to_a_local_backend_is_told_as_coming_from_the_network() {
 #[test]
 fn only_new_tcp_flags_and_the_interval_are_told_of_a_connection() {
     on_node(|node| {
-        for of in families() {
+        for of in node.families() {
             node.service(SERVICE, of.vip, of.remote, false);
             let packet = |flags| Packet::tcp(of.client, of.vip, flags);
             only_event(node, Hook::Xdp, &packet(SYN));
@@ -154,7 +154,7 @@ fn only_new_tcp_flags_and_the_interval_are_told_of_a_connection() {
 #[test]
 fn a_drop_is_told_with_its_reason_each_time() {
     on_node(|node| {
-        for of in families() {
+        for of in node.families() {
             node.frontend(of.vip, SERVICE);
             for hook in [Hook::Xdp, Hook::UplinkIn, Hook::PodFrom] {
                 for _ in 0..2 {
@@ -181,7 +181,7 @@ const POINTS: [(Hook, ObservationPoint); 4] = [
 #[test]
 fn each_tc_hook_tells_a_flow_from_its_own_point() {
     on_node(|node| {
-        for of in families() {
+        for of in node.families() {
             for (hook, point) in POINTS {
                 let packet = Packet::tcp(of.client, of.node, SYN);
                 let event = only_event(node, hook, &packet);
@@ -205,7 +205,7 @@ fn each_tc_hook_tells_a_flow_from_its_own_point() {
 #[test]
 fn only_new_tcp_flags_and_the_interval_are_told_of_a_flow() {
     on_node(|node| {
-        for of in families() {
+        for of in node.families() {
             for (hook, _) in POINTS {
                 let packet = |flags| Packet::tcp(of.client, of.node, flags);
                 only_event(node, hook, &packet(SYN));
@@ -236,7 +236,7 @@ fn only_new_tcp_flags_and_the_interval_are_told_of_a_flow() {
 fn both_directions_of_a_flow_are_told_apart() {
     use ReplyState as State;
     on_node(|node| {
-        for of in families() {
+        for of in node.families() {
             let (to, from) = (
                 |transport| Packet::of(of.client, of.node, transport),
                 |transport| Packet::of(of.node, of.client, transport),
@@ -316,7 +316,7 @@ fn what_the_node_only_forwards_is_told_at_the_pod_alone() {
         if !node.can(Need::Ingress) {
             return;
         }
-        for of in families() {
+        for of in node.families() {
             let inwards = Packet::udp(of.client, of.local);
             no_event(node, Hook::UplinkIn, &inwards);
             no_event(node, Hook::UplinkIn, &inwards);
@@ -331,7 +331,7 @@ fn what_the_node_only_forwards_is_told_at_the_pod_alone() {
 #[test]
 fn what_tc_sends_on_is_told_once() {
     on_node(|node| {
-        for of in families() {
+        for of in node.families() {
             node.service(SERVICE, of.vip, of.elsewhere, false);
             let packet = Packet::udp(of.client, of.vip);
             no_event(node, Hook::Xdp, &packet);
@@ -376,7 +376,7 @@ fn nothing_is_told_when_flows_are_not_captured() {
     config.flows.enabled = false;
     on_node_with(&config, |node| {
         node.configure();
-        for of in families() {
+        for of in node.families() {
             services(node, &of);
             for hook in Hook::ALL {
                 no_event(node, hook, &Packet::tcp(of.client, of.vip, SYN));

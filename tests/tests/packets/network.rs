@@ -122,7 +122,7 @@ link set pods up
 link set eth0 up
 ";
 
-const ROUTES: &str = "
+const ROUTES4: &str = "
 address add 192.0.2.1/24 dev {uplink}
 address add 198.18.0.1/24 dev other
 neighbour replace 192.0.2.254 lladdr {router} dev {uplink}
@@ -133,6 +133,9 @@ route add 10.1.1.0/24 dev pods
 route add 10.1.2.0/24 via 192.0.2.2 dev {uplink}
 route add 10.1.3.0/24 via 192.0.2.3 dev {uplink}
 route add 10.1.4.0/24 via 198.18.0.2 dev other
+";
+
+const ROUTES6: &str = "
 address add 2001:db8:1::1/64 dev {uplink} nodad
 address add 2001:db8:18::1/64 dev other nodad
 neighbour replace 2001:db8:1::fe lladdr {router} dev {uplink}
@@ -203,11 +206,19 @@ pub fn build(loopback: bool) -> Wire {
     } else {
         ("uplink", OVER_VETH)
     };
-    let routes = ROUTES
-        .replace("{uplink}", name)
-        .replace("{router}", &mac(wire.router))
-        .replace("{peer}", &mac(wire.peer));
-    ip(&routes);
+    let families = if loopback {
+        // The kernel makes IPv6 routes by the loopback interface ones that reject.
+        &[ROUTES4][..]
+    } else {
+        &[ROUTES4, ROUTES6]
+    };
+    for routes in families {
+        let routes = routes
+            .replace("{uplink}", name)
+            .replace("{router}", &mac(wire.router))
+            .replace("{peer}", &mac(wire.peer));
+        ip(&routes);
+    }
     Wire {
         ifindex: ifindex(name),
         ..wire

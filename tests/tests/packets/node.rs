@@ -22,7 +22,7 @@ use weir_agent::lb::apply::LbMaps;
 use weir_agent::lb::{BackendAddress, FrontendAddress, FrontendEntry};
 use weir_agent::state::L4Protocol;
 
-use crate::network::{self, Wire, families, ifindex};
+use crate::network::{self, Addresses, Wire, families, ifindex};
 use crate::packet::{Packet, assert_checksums, dump};
 use crate::tables::{self, Entry};
 use crate::test_run::{self, Answer, Interfaces};
@@ -67,6 +67,8 @@ impl Hook {
 pub enum Need {
     /// XDP on an interface where a neighbour can be unknown.
     NeighboursOfXdp,
+    /// XDP on an interface that IPv6 routes lead to.
+    Ipv6RoutesOfXdp,
     /// A buffer's ingress interface.
     Ingress,
 }
@@ -305,6 +307,11 @@ impl Node {
                 "this kernel runs XDP programs on the loopback interface only, where every \
                  neighbour is known",
             ),
+            Need::Ipv6RoutesOfXdp => (
+                self.names_xdp_interface,
+                "this kernel runs XDP programs on the loopback interface only, which no IPv6 \
+                 route leads to",
+            ),
             Need::Ingress => (
                 self.names_ingress,
                 "this kernel cannot be told by which interface a buffer came in",
@@ -401,6 +408,16 @@ impl Node {
         let ticks = (seconds * 1e9 / resolution.tv_nsec() as f64) as u32;
         tables::age::<Addr4>(&mut self.loaded.programs, ticks);
         tables::age::<Addr6>(&mut self.loaded.programs, ticks);
+    }
+
+    /// The families in which the uplink leads anywhere.
+    pub fn families(&self) -> Vec<Addresses> {
+        let [v4, v6] = families();
+        if self.can(Need::Ipv6RoutesOfXdp) {
+            vec![v4, v6]
+        } else {
+            vec![v4]
+        }
     }
 
     /// Name of the uplink.

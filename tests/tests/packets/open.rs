@@ -32,7 +32,7 @@ fn port_of(node: &mut Node, packet: &Packet) -> u16 {
 #[test]
 fn both_directions_have_an_entry() {
     on_node(|node| {
-        for of in families() {
+        for of in node.families() {
             node.service(FIRST, of.vip, of.remote, false);
             node.service(SECOND, of.vip2, of.local, true);
             let remote = syn(&of);
@@ -61,14 +61,14 @@ fn both_directions_have_an_entry() {
             assert_eq!(reply.kind, ConntrackKind::FROM_BACKEND);
             assert_eq!(reply.rewrite, (of.vip2, of.client));
         }
-        assert_eq!(node.entries(), 8);
+        assert_eq!(node.entries(), 4 * node.families().len());
     });
 }
 
 #[test]
 fn nothing_is_touched_before_the_agent_configured_it() {
     on_node_with(&small_config(), |node| {
-        for of in families() {
+        for of in node.families() {
             node.service(FIRST, of.vip, of.remote, false);
             node.service(SECOND, of.vip2, of.local, true);
             for frontend in [of.vip, of.vip2] {
@@ -78,7 +78,7 @@ fn nothing_is_touched_before_the_agent_configured_it() {
             }
         }
         node.settings().raise_generation().unwrap();
-        for of in families() {
+        for of in node.families() {
             node.expect_untouched(Hook::Xdp, &syn(&of));
         }
         node.expect_counted(&[]);
@@ -89,7 +89,7 @@ fn nothing_is_touched_before_the_agent_configured_it() {
 #[test]
 fn a_frontend_without_backends_drops_with_the_reason() {
     on_node(|node| {
-        for of in families() {
+        for of in node.families() {
             // One service has an empty table, the other has none.
             node.balancer().swap_table(ServiceId(FIRST), &[]).unwrap();
             node.frontend(of.vip, FIRST);
@@ -112,7 +112,7 @@ fn a_frontend_without_backends_drops_with_the_reason() {
 #[test]
 fn connections_spread_over_the_slots_of_the_table() {
     on_node(|node| {
-        for of in families() {
+        for of in node.families() {
             let ids = [BackendId(11), BackendId(12)];
             for (id, address) in ids.into_iter().zip([of.local, of.local2]) {
                 let backend = BackendAddress {
@@ -144,7 +144,7 @@ fn connections_spread_over_the_slots_of_the_table() {
 #[test]
 fn two_frontends_of_one_remote_backend_do_not_mix_one_clients_connections() {
     on_node(|node| {
-        for of in families() {
+        for of in node.families() {
             node.service(FIRST, of.vip, of.remote, false);
             node.frontend(of.vip2, FIRST);
             for transport in OPENERS {
@@ -164,7 +164,7 @@ fn two_frontends_of_one_remote_backend_do_not_mix_one_clients_connections() {
 #[test]
 fn two_frontends_of_one_local_backend_do_not_either() {
     on_node(|node| {
-        for of in families() {
+        for of in node.families() {
             node.service(FIRST, of.vip, of.local, true);
             node.frontend(of.vip2, FIRST);
             for transport in OPENERS {
@@ -205,7 +205,7 @@ fn on_node_with_ports(first: u16, last: u16, test: impl FnOnce(&mut Node) + Send
 #[test]
 fn all_ports_of_the_range_are_used_and_no_other() {
     on_node_with_ports(20_000, 20_003, |node| {
-        for of in families() {
+        for of in node.families() {
             node.service(FIRST, of.vip, of.remote, false);
             let clients = 50_000..50_004;
             let ports: BTreeSet<u16> = clients
@@ -229,7 +229,7 @@ fn all_ports_of_the_range_are_used_and_no_other() {
 #[test]
 fn a_port_serves_several_backends_at_once() {
     on_node_with_ports(20_000, 20_000, |node| {
-        for of in families() {
+        for of in node.families() {
             node.service(FIRST, of.vip, of.remote, false);
             node.service(SECOND, of.vip2, of.remote2, false);
             for (frontend, backend) in [(of.vip, of.remote), (of.vip2, of.remote2)] {
@@ -245,7 +245,7 @@ fn a_port_serves_several_backends_at_once() {
 fn a_port_is_free_again_once_its_connection_ended() {
     for end in [FIN | ACK, RST] {
         on_node_with_ports(20_000, 20_000, |node| {
-            for of in families() {
+            for of in node.families() {
                 node.service(FIRST, of.vip, of.remote, false);
                 port_of(node, &syn(&of));
                 let other = Packet::tcp(at(of.client, 50_001), of.vip, SYN);
@@ -268,7 +268,7 @@ fn a_port_is_free_again_once_its_connection_ended() {
 #[test]
 fn a_port_is_free_again_once_its_connection_was_idle_for_long() {
     on_node_with_ports(20_000, 20_000, |node| {
-        for of in families() {
+        for of in node.families() {
             node.service(FIRST, of.vip, of.remote, false);
             port_of(node, &Packet::udp(of.client, of.vip));
             let other = Packet::udp(at(of.client, 50_001), of.vip);
@@ -284,7 +284,7 @@ fn a_port_is_free_again_once_its_connection_was_idle_for_long() {
 fn a_syn_on_the_ports_of_an_ended_connection_opens_it_anew() {
     for end in [FIN | ACK, RST] {
         on_node(|node| {
-            for of in families() {
+            for of in node.families() {
                 node.service(FIRST, of.vip, of.remote, false);
                 let port = port_of(node, &syn(&of));
                 port_of(node, &Packet::tcp(of.client, of.vip, end));
@@ -308,7 +308,7 @@ fn a_syn_on_the_ports_of_an_ended_connection_opens_it_anew() {
 #[test]
 fn a_repeated_syn_stays_with_its_backend() {
     on_node(|node| {
-        for of in families() {
+        for of in node.families() {
             node.service(FIRST, of.vip, of.remote, false);
             let port = port_of(node, &syn(&of));
             node.service(SECOND, of.vip, of.remote2, false);
@@ -321,7 +321,7 @@ fn a_repeated_syn_stays_with_its_backend() {
 #[test]
 fn an_idle_connection_is_opened_anew() {
     on_node(|node| {
-        for of in families() {
+        for of in node.families() {
             node.service(FIRST, of.vip, of.remote, false);
             let packets = [Packet::udp(of.client, of.vip), syn(&of)];
             for packet in &packets {
@@ -365,7 +365,7 @@ fn replace_backend(node: &mut Node, of: &Addresses, by: std::net::SocketAddr, lo
 #[test]
 fn a_connection_whose_backend_was_removed_moves_to_another() {
     on_node(|node| {
-        for of in families() {
+        for of in node.families() {
             node.service(FIRST, of.vip, of.remote, false);
             let packet = Packet::tcp(of.client, of.vip, ACK);
             port_of(node, &packet);
@@ -387,7 +387,7 @@ fn a_connection_whose_backend_was_removed_moves_to_another() {
 #[test]
 fn it_may_move_to_this_node() {
     on_node(|node| {
-        for of in families() {
+        for of in node.families() {
             node.service(FIRST, of.vip, of.remote, false);
             let packet = Packet::udp(of.client, of.vip);
             port_of(node, &packet);
@@ -404,7 +404,7 @@ fn it_may_move_to_this_node() {
 #[test]
 fn a_raised_generation_alone_moves_nothing() {
     on_node(|node| {
-        for of in families() {
+        for of in node.families() {
             node.service(FIRST, of.vip, of.remote, false);
             let port = port_of(node, &syn(&of));
             node.balancer().raise_generation().unwrap();
@@ -427,7 +427,7 @@ fn a_connection_of_a_removed_service_is_left_alone() {
     use weir_agent::lb::FrontendAddress;
     use weir_agent::state::L4Protocol;
     on_node(|node| {
-        for of in families() {
+        for of in node.families() {
             node.service(FIRST, of.vip, of.remote, false);
             let packet = Packet::tcp(of.client, of.vip, ACK);
             port_of(node, &packet);
@@ -450,7 +450,7 @@ fn a_connection_of_a_removed_service_is_left_alone() {
 #[test]
 fn an_evicted_entry_of_the_replies_is_written_again() {
     on_node(|node| {
-        for of in families() {
+        for of in node.families() {
             node.service(FIRST, of.vip, of.remote, false);
             let packet = Packet::udp(of.client, of.vip);
             let port = port_of(node, &packet);
@@ -468,7 +468,7 @@ fn an_evicted_entry_of_the_replies_is_written_again() {
 #[test]
 fn an_evicted_entry_of_the_requests_finds_its_port_again() {
     on_node(|node| {
-        for of in families() {
+        for of in node.families() {
             node.service(FIRST, of.vip, of.remote, false);
             let packet = Packet::udp(of.client, of.vip);
             let port = port_of(node, &packet);
@@ -481,14 +481,14 @@ fn an_evicted_entry_of_the_requests_finds_its_port_again() {
 #[test]
 fn a_node_that_changed_its_address_uses_the_new_one() {
     on_node(|node| {
-        for of in families() {
+        for of in node.families() {
             node.service(FIRST, of.vip, of.remote, false);
             let packet = Packet::udp(of.client, of.vip);
             port_of(node, &packet);
         }
         let new = [families()[0].local2.ip(), families()[1].local2.ip()];
         node.set_addresses(new);
-        for (of, new) in families().into_iter().zip(new) {
+        for (of, new) in node.families().into_iter().zip(new) {
             let packet = Packet::udp(of.client, of.vip);
             port_of(node, &packet);
             assert_eq!(node.entry(&packet).unwrap().rewrite.0.ip(), new);

@@ -159,7 +159,7 @@ fn what_a_local_backend_says_to_others_is_left_alone() {
 #[test]
 fn requests_that_leave_by_the_uplink_are_not_taken_for_answers() {
     on_node(|node| {
-        for of in families() {
+        for of in node.families() {
             node.service(SERVICE, of.vip, of.remote, false);
             let packet = Packet::udp(of.client, of.vip);
             let outcome = node.run(Hook::UplinkIn, &packet);
@@ -210,7 +210,7 @@ fn the_sum_that_a_device_delivered_stays_right() {
             }
             other => drop(other.expect("runs")),
         }
-        for of in families() {
+        for of in node.families() {
             node.service(SERVICE, of.vip, of.local, true);
             node.service(SERVICE + 1, of.vip2, of.remote, false);
             // Nobody asks for the sum of a packet that needs no verification.
