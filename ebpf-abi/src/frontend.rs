@@ -24,16 +24,24 @@ pub struct FrontendKey<A> {
     pub _pad: u8,
 }
 
+/// A [`FrontendKey`] as whole words; see [`Tuple::new`](crate::Tuple::new).
+#[repr(C)]
+#[derive(Clone, Copy)]
+struct Words<A> {
+    address: A,
+    port_protocol: u32,
+}
+
 impl<A: Address> FrontendKey<A> {
     /// Builds a key with its padding zeroed.
     #[inline(always)]
     pub fn new(address: A, port: Be16, protocol: Protocol) -> Self {
-        Self {
+        let [a, b] = port.0.to_ne_bytes();
+        let port_protocol = u32::from_ne_bytes([a, b, protocol.0, 0]);
+        bytemuck::cast(Words {
             address,
-            port,
-            protocol,
-            _pad: 0,
-        }
+            port_protocol,
+        })
     }
 }
 
@@ -57,6 +65,7 @@ plain_generic!(
     fields4 = 4 + 2 + 1 + 1,
     fields6 = 16 + 2 + 1 + 1
 );
+plain_generic!(Words, fields4 = 4 + 4, fields6 = 16 + 4);
 layout!(ServiceId, size = 4);
 layout!(FrontendKey<Addr4>, size = 8, port @ 4, protocol @ 6);
 layout!(FrontendKey<Addr6>, size = 20, port @ 16, protocol @ 18);

@@ -351,8 +351,8 @@ fn skip_extension_headers(
 /// Ports and flags. ICMP has no ports: type and code stand in for them, the type as the source port
 /// and the code as the destination port.
 struct Transport {
-    source_port: Be16,
-    destination_port: Be16,
+    /// As they lie side by side in the header.
+    ports: u32,
     tcp_flags: u8,
     offset: u16,
     len_min: u32,
@@ -364,9 +364,8 @@ fn parse_transport(
     offset: usize,
     protocol: Protocol,
 ) -> Result<Transport, Unbalanced> {
-    let transport = |source_port, destination_port, tcp_flags, len_min: usize| Transport {
-        source_port,
-        destination_port,
+    let transport = |ports, tcp_flags, len_min: usize| Transport {
+        ports,
         tcp_flags,
         offset: offset as u16,
         len_min: len_min as u32,
@@ -377,29 +376,18 @@ fn parse_transport(
             if tcp.data_offset >> 4 < 5 {
                 return Err(Unbalanced::Malformed);
             }
-            Ok(transport(
-                tcp.source_port,
-                tcp.destination_port,
-                tcp.flags,
-                size_of::<TcpHeader>(),
-            ))
+            let ports = frame.read(offset).ok_or(Unbalanced::Malformed)?;
+            Ok(transport(ports, tcp.flags, size_of::<TcpHeader>()))
         }
         Protocol::UDP => {
-            let udp: UdpHeader = frame.read(offset).ok_or(Unbalanced::Malformed)?;
-            Ok(transport(
-                udp.source_port,
-                udp.destination_port,
-                0,
-                size_of::<UdpHeader>(),
-            ))
+            let _: UdpHeader = frame.read(offset).ok_or(Unbalanced::Malformed)?;
+            let ports = frame.read(offset).ok_or(Unbalanced::Malformed)?;
+            Ok(transport(ports, 0, size_of::<UdpHeader>()))
         }
         Protocol::ICMP | Protocol::ICMPV6 => {
             let icmp: IcmpHeader = frame.read(offset).ok_or(Unbalanced::Malformed)?;
-            let (kind, code) = (
-                Be16::new(u16::from(icmp.kind)),
-                Be16::new(u16::from(icmp.code)),
-            );
-            Ok(transport(kind, code, 0, size_of::<IcmpHeader>()))
+            let ports = u32::from_ne_bytes([0, icmp.kind, 0, icmp.code]);
+            Ok(transport(ports, 0, size_of::<IcmpHeader>()))
         }
         _ => Err(Unbalanced::OtherTransport),
     }
@@ -416,14 +404,7 @@ impl Transport {
         ttl: u8,
     ) -> Packet<A> {
         Packet {
-            tuple: Tuple {
-                source,
-                destination,
-                source_port: self.source_port,
-                destination_port: self.destination_port,
-                protocol,
-                _pad: [0; 3],
-            },
+            tuple: Tuple::new(source, destination, self.ports, protocol),
             len_bytes,
             transport_offset: self.offset,
             tcp_flags: self.tcp_flags,

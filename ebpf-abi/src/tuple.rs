@@ -42,19 +42,62 @@ pub struct Tuple<A> {
     pub _pad: [u8; 3],
 }
 
+/// A [`Tuple`] as whole words, which is how the kernel hashes it. Built this way because a word read
+/// back right after its parts were written makes the processor wait for them.
+#[repr(C)]
+#[derive(Clone, Copy)]
+struct Words<A> {
+    source: A,
+    destination: A,
+    ports: u32,
+    protocol: u32,
+}
+
 impl<A: Address> Tuple<A> {
+    /// A tuple out of both ports as they lie side by side in a header, the source first.
+    #[inline(always)]
+    pub fn new(source: A, destination: A, ports: u32, protocol: Protocol) -> Self {
+        bytemuck::cast(Words {
+            source,
+            destination,
+            ports,
+            protocol: u32::from_ne_bytes([protocol.0, 0, 0, 0]),
+        })
+    }
+
+    /// Becomes the tuple that [`Tuple::new`] makes, in place: stack is scarce in eBPF.
+    #[inline(always)]
+    pub fn set(&mut self, source: A, destination: A, ports: u32, protocol: Protocol) {
+        let words: &mut Words<A> = bytemuck::cast_mut(self);
+        words.source = source;
+        words.destination = destination;
+        words.ports = ports;
+        words.protocol = u32::from_ne_bytes([protocol.0, 0, 0, 0]);
+    }
+
+    /// Becomes the tuple of a packet in the opposite direction of `other`'s.
+    #[inline(always)]
+    pub fn set_reversed(&mut self, other: &Self) {
+        let ports = other.ports().rotate_left(16);
+        self.set(other.destination, other.source, ports, other.protocol);
+    }
+
+    /// Both ports as they lie side by side in a header.
+    #[inline(always)]
+    pub fn ports(&self) -> u32 {
+        let ([a, b], [c, d]) = (
+            self.source_port.0.to_ne_bytes(),
+            self.destination_port.0.to_ne_bytes(),
+        );
+        u32::from_ne_bytes([a, b, c, d])
+    }
+
     /// The tuple of a packet in the opposite direction.
     #[inline(always)]
     #[must_use]
     pub fn reversed(&self) -> Self {
-        Self {
-            source: self.destination,
-            destination: self.source,
-            source_port: self.destination_port,
-            destination_port: self.source_port,
-            protocol: self.protocol,
-            _pad: [0; 3],
-        }
+        let ports = self.ports().rotate_left(16);
+        Self::new(self.destination, self.source, ports, self.protocol)
     }
 }
 
@@ -63,6 +106,7 @@ plain_generic!(
     fields4 = 2 * 4 + 2 + 2 + 1 + 3,
     fields6 = 2 * 16 + 2 + 2 + 1 + 3
 );
+plain_generic!(Words, fields4 = 2 * 4 + 4 + 4, fields6 = 2 * 16 + 4 + 4);
 layout!(Protocol, size = 1);
 layout!(Tuple<Addr4>, size = 16, destination @ 4, source_port @ 8, protocol @ 12);
 layout!(Tuple<Addr6>, size = 40, destination @ 16, source_port @ 32, protocol @ 36);

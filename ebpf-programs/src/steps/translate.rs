@@ -4,9 +4,7 @@ use core::ffi::c_void;
 
 use aya_ebpf::bindings::{__sk_buff, BPF_F_MARK_MANGLED_0, BPF_F_PSEUDO_HDR, BPF_F_RECOMPUTE_CSUM};
 use aya_ebpf::helpers::generated::{bpf_l3_csum_replace, bpf_l4_csum_replace, bpf_skb_store_bytes};
-use ebpf_abi::packet::{
-    ETHERNET_LEN, EthernetHeader, Packet, TRANSPORT_OFFSET_MAX, TcpHeader, UdpHeader,
-};
+use ebpf_abi::packet::{ETHERNET_LEN, Packet, TRANSPORT_OFFSET_MAX, TcpHeader, UdpHeader};
 use ebpf_abi::{Be16, ConntrackValue, DropReason, NextHop, Protocol, checksum};
 
 use crate::access::header;
@@ -81,9 +79,10 @@ fn network_header<A: Ip>(
 /// Addresses a frame to a neighbour.
 #[inline(always)]
 pub fn ethernet(start: usize, end: usize, next_hop: &NextHop) -> Result<(), DropReason> {
-    let ethernet = header::<EthernetHeader>(start, end, 0).ok_or(DropReason::WriteFailed)?;
-    ethernet.destination = next_hop.destination_mac;
-    ethernet.source = next_hop.source_mac;
+    // Both addresses as words: fields of bytes would be copied byte by byte.
+    let addresses = header::<[u32; 3]>(start, end, 0).ok_or(DropReason::WriteFailed)?;
+    let [_, to, between, from]: [u32; 4] = bytemuck::cast(*next_hop);
+    *addresses = [to, between, from];
     Ok(())
 }
 
