@@ -79,7 +79,12 @@ fn feed<const CALLEE: u32>(ctx: &XdpContext) -> u32 {
     // has room for all that is written by the check above.
     unsafe {
         let input = &mut *input;
-        *(start as *mut [u64; FRAME_WORDS]) = input.frame;
+        // Volatile, or else the compiler calls `memmove`, which here is a loop over bytes.
+        for word in 0..FRAME_WORDS {
+            (start as *mut u64)
+                .add(word)
+                .write_volatile(input.frame[word]);
+        }
         if input.rotate != 0 {
             let flow = input.next.wrapping_mul(input.flow_stride) & input.flow_mask;
             let (address, port) = flow_client(input, flow);
