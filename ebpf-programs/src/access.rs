@@ -4,6 +4,7 @@ use core::mem::size_of;
 
 use aya_ebpf::btf_maps::{LruHashMap, PerCpuArray};
 use aya_ebpf::helpers::generated::bpf_jiffies64;
+use bytemuck::Pod;
 use ebpf_abi::{Counter, DatapathConfig};
 
 use crate::maps::{CONFIG, COUNTERS};
@@ -52,12 +53,21 @@ pub fn per_cpu<'a, T, const N: usize, const F: usize>(
     map.get_ptr_mut(index).map(|value| unsafe { &mut *value })
 }
 
-/// Adds one to a counter of this CPU.
-#[inline(always)]
+/// Adds one to a counter of this CPU. No packet of a known connection is counted this way, so this
+/// stays out of the way of those.
+#[inline(never)]
 pub fn count(counter: Counter) {
     if let Some(value) = per_cpu(&COUNTERS, counter as u32) {
         *value += 1;
     }
+}
+
+/// Sets a word to zero, whatever the compiler thinks of its neighbours: it turns a few zeros in a
+/// row into a call of `memset`, which here is a loop over bytes.
+#[inline(always)]
+pub fn clear<T: Pod>(word: &mut T) {
+    // SAFETY: the reference is valid for writes, and all zeros are a value of any plain type.
+    unsafe { (&raw mut *word).write_volatile(T::zeroed()) };
 }
 
 /// Low half of `jiffies`. Differences are right as long as they stay below 2^32 ticks (49 days at

@@ -134,8 +134,7 @@ fn connection_of<A: Ip, H: Hook>(
         return Ok(None);
     };
     open::connection(hook, packet, &frontend, place, config)?;
-    // Nothing only if other CPUs evicted the entry at once; the client's retransmission tries again.
-    Ok(conntrack::find(packet))
+    Ok(A::pending().map(|pending| &mut pending.request))
 }
 
 /// Applies an entry to a packet that came in.

@@ -1,14 +1,15 @@
 //! Flow events into the ring buffer. A full ring loses the event and counts it; it never delays a
 //! packet.
 
+use core::mem::{MaybeUninit, size_of};
+
 use aya_ebpf::helpers::bpf_ktime_get_ns;
-use bytemuck::Zeroable;
 use ebpf_abi::conntrack::ConntrackKind;
 use ebpf_abi::event::{EventKind, ObservationPoint, ReplyState, ReportReason};
 use ebpf_abi::packet::Packet;
 use ebpf_abi::{ConntrackValue, Counter, DatapathConfig, DropReason, FlowEvent, FlowValue};
 
-use crate::access::{config, count, jiffies};
+use crate::access::{clear, config, count, jiffies};
 use crate::family::Ip;
 use crate::hook::Hook;
 use crate::maps::EVENTS;
@@ -109,10 +110,25 @@ pub fn write(fill: impl FnOnce(&mut FlowEvent)) {
         count(Counter::EventsLost);
         return;
     };
-    let event = entry.write(FlowEvent::zeroed());
+    let event = zeroed(&mut entry);
     // SAFETY: takes no argument and has no precondition.
     event.monotonic_ns = unsafe { bpf_ktime_get_ns() };
     fill(event);
     entry.submit(0);
     count(Counter::EventsSent);
+}
+
+/// Clears the room for an event.
+#[inline(always)]
+fn zeroed(room: &mut MaybeUninit<FlowEvent>) -> &mut FlowEvent {
+    const WORDS: usize = size_of::<FlowEvent>() / 8;
+    const { assert!(size_of::<FlowEvent>() % 8 == 0) };
+    // SAFETY: the event is so many words of eight bytes, aligned as one, and any bytes are an event.
+    unsafe {
+        let words = room.as_mut_ptr().cast::<[u64; WORDS]>();
+        for word in 0..WORDS {
+            clear(&mut (*words)[word]);
+        }
+        room.assume_init_mut()
+    }
 }

@@ -6,7 +6,7 @@ use aya_ebpf::helpers::generated::{bpf_redirect_neigh, bpf_skb_pull_data};
 use aya_ebpf::programs::{TcContext, XdpContext};
 use core::ffi::c_void;
 use ebpf_abi::packet::{Frame, Packet};
-use ebpf_abi::{ConntrackValue, Counter, DropReason};
+use ebpf_abi::{ConntrackValue, Counter, DropReason, NextHop};
 
 use crate::access::count;
 use crate::balance::Verdict;
@@ -30,6 +30,9 @@ pub trait Hook {
         packet: &Packet<A>,
         entry: &ConntrackValue<A>,
     ) -> Result<(), DropReason>;
+
+    /// True if a packet with this next hop can be sent from this hook.
+    fn can_send(&self, next_hop: &NextHop) -> bool;
 
     /// Rewrites a packet whose connection leaves the node again, and sends it.
     fn send<A: Ip>(
@@ -89,6 +92,11 @@ impl Hook for XdpFrame<'_> {
         translate::frame(self.start, self.end, packet, entry, 0)
     }
 
+    #[inline(always)]
+    fn can_send(&self, next_hop: &NextHop) -> bool {
+        next_hop.ifindex == self.ifindex()
+    }
+
     /// Sends the frame back out of the interface it came in by. For any other route, or without a
     /// known neighbour, the frame is left as it is: TC sees it next and has the means.
     #[inline(always)]
@@ -97,7 +105,7 @@ impl Hook for XdpFrame<'_> {
         packet: &Packet<A>,
         entry: &ConntrackValue<A>,
     ) -> Result<Verdict, DropReason> {
-        if entry.next_hop.ifindex != self.ifindex() {
+        if !self.can_send(&entry.next_hop) {
             count(Counter::XdpLeftToTc);
             return Ok(Verdict::Pass);
         }
@@ -183,6 +191,11 @@ impl Hook for Skb<'_> {
         entry: &ConntrackValue<A>,
     ) -> Result<(), DropReason> {
         translate::skb(self.skb(), packet, entry)
+    }
+
+    #[inline(always)]
+    fn can_send(&self, _next_hop: &NextHop) -> bool {
+        true
     }
 
     /// Rewrites and hands the packet to the neighbour layer, which resolves the next hop if it must.

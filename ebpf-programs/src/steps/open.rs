@@ -12,7 +12,7 @@ use ebpf_abi::{
     FrontendValue, ServiceId, Tuple, hash,
 };
 
-use crate::access::{count, entry, jiffies};
+use crate::access::{clear, count, entry, jiffies};
 use crate::balance::Place;
 use crate::family::Ip;
 use crate::hook::Hook;
@@ -36,6 +36,10 @@ pub struct Connection<'a, A> {
 }
 
 /// Opens a connection through a frontend: afterwards the packet has an entry.
+///
+/// A copy of it stays in [`Ip::pending`]. It does not count the packet yet, while the entry does if
+/// the packet can be sent from here. So nothing is looked up that was just written, and an entry
+/// that no second packet ever asks for is the first to make room.
 #[inline(never)]
 pub fn connection<A: Ip>(
     hook: &impl Hook,
@@ -64,10 +68,19 @@ pub fn connection<A: Ip>(
             return Err(DropReason::NoRoute);
         }
     }
+    let request = &mut pending.request;
+    if request.kind == ConntrackKind::TO_LOCAL || packet.ttl > 1 && hook.can_send(&request.next_hop)
+    {
+        conntrack::account(request, packet);
+        request.tcp_flags = packet.tcp_flags;
+    }
     A::conntrack()
-        .insert(&packet.tuple, &pending.request, BPF_ANY.into())
+        .insert(&packet.tuple, &*request, BPF_ANY.into())
         .map_err(|_| DropReason::ConntrackInsertFailed)?;
     count(Counter::ConnectionsNew);
+    clear(&mut request.packets);
+    clear(&mut request.bytes);
+    request.tcp_flags = 0;
     Ok(())
 }
 
@@ -89,9 +102,9 @@ impl<A: Ip> Connection<'_, A> {
             [to.source_port, to.destination_port],
         );
         let now = jiffies();
-        entry.packets = 0;
-        entry.bytes = 0;
-        entry.next_hop = route::UNRESOLVED;
+        clear(&mut entry.packets);
+        clear(&mut entry.bytes);
+        route::forget(&mut entry.next_hop);
         entry.generation = self.config.generation;
         entry.checked_at = now;
         entry.reported_at = now;
@@ -106,12 +119,9 @@ impl<A: Ip> Connection<'_, A> {
     /// Where the client's packets go: to the backend, from an address and port yet to be chosen.
     #[inline(always)]
     fn aim(&self, rewrite: &mut Tuple<A>, backend: &BackendValue<A>, source: A) {
-        rewrite.source = source;
-        rewrite.destination = backend.address;
-        rewrite.source_port = self.packet.tuple.source_port;
+        let client = &self.packet.tuple;
+        rewrite.set(source, backend.address, client.ports(), client.protocol);
         rewrite.destination_port = backend.port;
-        rewrite.protocol = self.packet.tuple.protocol;
-        rewrite._pad = [0; 3];
     }
 
     /// Tries several ports of the range for the near side of the rewritten tuple, in an order that
@@ -184,8 +194,8 @@ pub fn reserve<A: Ip>(
     pending: &mut Pending<A>,
     kind: ConntrackKind,
 ) -> bool {
-    pending.reply_key = pending.request.rewrite.reversed();
-    pending.reply.rewrite = connection.packet.tuple.reversed();
+    pending.reply_key.set_reversed(&pending.request.rewrite);
+    pending.reply.rewrite.set_reversed(&connection.packet.tuple);
     let (key, value) = (&pending.reply_key, &mut pending.reply);
     connection.fill(value, key, kind);
     // Never a generation in force: the first answer has the entry checked, which finds its route.

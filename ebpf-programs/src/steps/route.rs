@@ -1,10 +1,11 @@
 //! Where does a packet leave? The kernel's own routing table answers.
 
-use core::mem::size_of;
+use core::mem::{MaybeUninit, size_of};
 
 use aya_ebpf::helpers::generated::bpf_fib_lookup;
 use ebpf_abi::{ConntrackValue, DropReason, NextHop, Tuple};
 
+use crate::access::clear;
 use crate::family::Ip;
 use crate::hook::Hook;
 
@@ -20,9 +21,10 @@ struct FibLookup {
     tos: u32,
     source: [u32; 4],
     destination: [u32; 4],
-    vlan: [u16; 2],
-    source_mac: [u8; 6],
-    destination_mac: [u8; 6],
+    /// Answers from here on.
+    vlan: u32,
+    source_mac: [u16; 3],
+    destination_mac: [u16; 3],
 }
 
 const _: () = assert!(size_of::<FibLookup>() == 64);
@@ -32,81 +34,90 @@ const SUCCESS: i64 = 0;
 /// `BPF_FIB_LKUP_RET_NO_NEIGH`: there is a route, its next hop has not been resolved.
 const NO_NEIGHBOUR: i64 = 7;
 
-/// The answer for one packet.
-struct Route {
-    /// Interface and neighbour; no interface if the neighbour is unknown.
-    next_hop: NextHop,
-    /// Interface, whether or not the neighbour is known.
-    ifindex: u32,
+/// Is the neighbour known to whom a packet goes next?
+#[derive(PartialEq, Eq)]
+enum Neighbour {
+    Known,
+    Unknown,
 }
 
 /// Asks for the route of a packet with this tuple.
 #[inline(always)]
-fn find<A: Ip>(hook: &impl Hook, tuple: &Tuple<A>) -> Result<Route, DropReason> {
-    let mut lookup = FibLookup {
-        family: A::AF,
-        protocol: tuple.protocol.0,
-        ports: [0; 2],
-        total_len: 0,
-        ifindex: hook.ifindex(),
-        tos: 0,
-        source: tuple.source.widen().0,
-        destination: tuple.destination.widen().0,
-        vlan: [0; 2],
-        source_mac: [0; 6],
-        destination_mac: [0; 6],
+fn find<'a, A: Ip>(
+    hook: &impl Hook,
+    tuple: &Tuple<A>,
+    room: &'a mut MaybeUninit<FibLookup>,
+) -> Result<(Neighbour, &'a FibLookup), DropReason> {
+    let lookup = room.as_mut_ptr();
+    // SAFETY: fills in every field, through a pointer to memory of the right size. The answers one
+    // by one, see `clear`.
+    let lookup = unsafe {
+        (*lookup).family = A::AF;
+        (*lookup).protocol = tuple.protocol.0;
+        (*lookup).ports = [0; 2];
+        (*lookup).total_len = 0;
+        (*lookup).ifindex = hook.ifindex();
+        (*lookup).tos = 0;
+        (*lookup).source = tuple.source.widen().0;
+        (*lookup).destination = tuple.destination.widen().0;
+        clear(&mut (*lookup).vlan);
+        for word in 0..3 {
+            clear(&mut (*lookup).source_mac[word]);
+            clear(&mut (*lookup).destination_mac[word]);
+        }
+        &mut *lookup
     };
     // SAFETY: context and parameters are valid for the call, and the size is theirs.
     let answer = unsafe {
         bpf_fib_lookup(
             hook.as_ptr(),
-            (&raw mut lookup).cast(),
+            (&raw mut *lookup).cast(),
             size_of::<FibLookup>() as i32,
             0,
         )
     };
     match answer {
-        SUCCESS => Ok(Route {
-            next_hop: NextHop {
-                ifindex: lookup.ifindex,
-                destination_mac: lookup.destination_mac,
-                source_mac: lookup.source_mac,
-            },
-            ifindex: lookup.ifindex,
-        }),
-        NO_NEIGHBOUR => Ok(Route {
-            next_hop: UNRESOLVED,
-            ifindex: lookup.ifindex,
-        }),
+        SUCCESS => Ok((Neighbour::Known, lookup)),
+        NO_NEIGHBOUR => Ok((Neighbour::Unknown, lookup)),
         _ => Err(DropReason::NoRoute),
     }
 }
 
-/// No neighbour known.
-pub const UNRESOLVED: NextHop = NextHop {
-    ifindex: 0,
-    destination_mac: [0; 6],
-    source_mac: [0; 6],
-};
+/// Notes that no neighbour is known.
+#[inline(always)]
+pub fn forget(next_hop: &mut NextHop) {
+    let words: &mut [u32; 4] = bytemuck::cast_mut(next_hop);
+    for word in words {
+        clear(word);
+    }
+}
 
 /// Notes the next hop of an entry's packets. False if there is no route.
 ///
 /// Not inlined: the parameters take an eighth of the stack.
 #[inline(never)]
 pub fn resolve<A: Ip>(hook: &impl Hook, entry: &mut ConntrackValue<A>) -> bool {
-    let route = find(hook, &entry.rewrite);
-    entry.next_hop = route.as_ref().map_or(UNRESOLVED, |route| route.next_hop);
+    let mut room = MaybeUninit::uninit();
+    let route = find(hook, &entry.rewrite, &mut room);
+    if let Ok((Neighbour::Known, lookup)) = route {
+        entry.next_hop.ifindex = lookup.ifindex;
+        entry.next_hop.destination_mac = bytemuck::cast(lookup.destination_mac);
+        entry.next_hop.source_mac = bytemuck::cast(lookup.source_mac);
+        return true;
+    }
+    forget(&mut entry.next_hop);
     route.is_ok()
 }
 
 /// True if there is a way for packets with this tuple that leads on from this node.
 #[inline(never)]
 pub fn leads_on<A: Ip>(hook: &impl Hook, tuple: &Tuple<A>) -> bool {
-    find(hook, tuple).is_ok()
+    find(hook, tuple, &mut MaybeUninit::uninit()).is_ok()
 }
 
 /// The interface that packets with this tuple leave by.
 #[inline(always)]
 pub fn egress<A: Ip>(hook: &impl Hook, tuple: &Tuple<A>) -> Result<u32, DropReason> {
-    find(hook, tuple).map(|route| route.ifindex)
+    let mut room = MaybeUninit::uninit();
+    find(hook, tuple, &mut room).map(|(_, lookup)| lookup.ifindex)
 }
