@@ -128,6 +128,7 @@ pub async fn run(loaded: Loaded) -> anyhow::Result<()> {
         balanced,
         state: state.clone(),
         readiness: readiness.clone(),
+        capacities: maps.capacities,
         adopted: datapath.adopted,
         node_name: config.node_name.clone(),
         manifests: directory,

@@ -11,7 +11,8 @@ use tokio::runtime::Handle;
 use super::interfaces::SharedAttacher;
 use crate::api::admin::{
     AgentStatus, Backend, BackendState, DatapathStatus, EndpointInterface, Frontend, Interface,
-    InterfaceRole, Scope, Service, ServicePort, SourceStatus, StatusSource, TcMode, XdpMode,
+    InterfaceRole, MapLevel, Scope, Service, ServicePort, SourceStatus, StatusSource, TcMode,
+    XdpMode,
 };
 use crate::datapath::attach::{Attached, AttachedTc, AttachedXdp, CGROUP_PROGRAMS};
 use crate::datapath::counters::Counters;
@@ -37,6 +38,8 @@ pub struct Status {
     pub state: SharedState,
     /// What the agent still waits for.
     pub readiness: Readiness,
+    /// Entries that the load balancer's maps can hold.
+    pub capacities: Vec<(&'static str, u32)>,
     /// Maps of an earlier agent were adopted.
     pub adopted: bool,
     /// Name of this node.
@@ -68,7 +71,7 @@ impl StatusSource for Status {
                 .into_iter()
                 .map(|(name, value)| (name.to_owned(), value))
                 .collect(),
-            maps: Vec::new(),
+            maps: self.map_levels(),
             source: SourceStatus {
                 kind: "manifests".into(),
                 location: self.manifests.display().to_string(),
@@ -127,6 +130,34 @@ impl StatusSource for Status {
 }
 
 impl Status {
+    /// How full the maps are that the agent alone writes. The tables of connections and flows make
+    /// room by themselves.
+    fn map_levels(&self) -> Vec<MapLevel> {
+        let balanced = self.balanced.load();
+        let actual = &balanced.actual;
+        let in_family = |ip: &IpAddr, name: &str| ip.is_ipv4() == name.ends_with('4');
+        self.capacities
+            .iter()
+            .map(|(name, capacity)| MapLevel {
+                name: (*name).to_owned(),
+                entries: match *name {
+                    "MAGLEV" => actual.tables.len(),
+                    "BACKENDS4" | "BACKENDS6" => actual
+                        .backends
+                        .values()
+                        .filter(|b| in_family(&b.ip, name))
+                        .count(),
+                    _ => actual
+                        .frontends
+                        .keys()
+                        .filter(|f| in_family(&f.ip, name))
+                        .count(),
+                } as u64,
+                capacity: u64::from(*capacity),
+            })
+            .collect()
+    }
+
     fn service_port(
         &self,
         balanced: &Balanced,

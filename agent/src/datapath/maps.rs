@@ -23,6 +23,15 @@ use crate::state::L4Protocol;
 /// `BPF_F_INNER_MAP` (include/uapi/linux/bpf.h): arrays of any size fit into one outer map (5.10).
 const BPF_F_INNER_MAP: u32 = 1 << 12;
 
+/// Maps whose fill level the agent knows, because it alone writes them.
+const BALANCER_MAPS: [&str; 5] = [
+    "FRONTENDS4",
+    "FRONTENDS6",
+    "BACKENDS4",
+    "BACKENDS6",
+    "MAGLEV",
+];
+
 type Table = Array<MapData, MaglevChunk>;
 
 /// All maps that userspace reads or writes.
@@ -35,6 +44,8 @@ pub struct Maps {
     pub counters: Counters,
     /// Flow events.
     pub events: Events,
+    /// Entries that the load balancer's maps can hold, by name.
+    pub capacities: Vec<(&'static str, u32)>,
 }
 
 /// Frontends, backends and Maglev tables.
@@ -65,9 +76,29 @@ where
         })
 }
 
+/// What the kernel says of the maps that the load balancer can fill. An adopted map may hold more
+/// or less than the object asks for.
+fn capacities(programs: &Ebpf) -> Result<Vec<(&'static str, u32)>, LoadError> {
+    let capacity = |name: &'static str| {
+        let (Map::HashMap(map) | Map::HashOfMaps(map)) = programs.map(name)? else {
+            return None;
+        };
+        Some(
+            map.info()
+                .map(|info| (name, info.max_entries()))
+                .map_err(|source| LoadError::Map {
+                    name,
+                    source: Box::new(source),
+                }),
+        )
+    };
+    BALANCER_MAPS.into_iter().filter_map(capacity).collect()
+}
+
 impl Maps {
     /// Takes the maps out of the loaded object.
     pub(super) fn take(programs: &mut Ebpf, config: &Config) -> Result<Self, LoadError> {
+        let capacities = capacities(programs)?;
         let settings =
             Settings::new(take(programs, "CONFIG")?, config).map_err(|source| LoadError::Map {
                 name: "CONFIG",
@@ -85,6 +116,7 @@ impl Maps {
             settings,
             counters: Counters::new(take(programs, "COUNTERS")?),
             events: Events::new(take(programs, "EVENTS")?),
+            capacities,
         })
     }
 
