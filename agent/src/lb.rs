@@ -12,6 +12,8 @@
 
 pub mod apply;
 pub mod desired;
+#[cfg(test)]
+mod memory;
 pub mod plan;
 pub mod reconcile;
 

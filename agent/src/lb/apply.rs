@@ -177,8 +177,12 @@ impl Applier {
             Step::RemoveBackend(id, backend) => {
                 maps.remove_backend(*id, backend).map_err(failed)?;
                 actual.backends.remove(id);
+                actual.removed_unseen = true;
             }
-            Step::RaiseGeneration => maps.raise_generation().map_err(failed)?,
+            Step::RaiseGeneration => {
+                maps.raise_generation().map_err(failed)?;
+                actual.removed_unseen = false;
+            }
         }
         Ok(())
     }

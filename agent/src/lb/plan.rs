@@ -10,6 +10,9 @@
 //! 5. tables that go;
 //! 6. backends that go, which no table names any more;
 //! 7. the generation, so that connections to them are moved at their next packet.
+//!
+//! A frontend that changes from one Service to another may lead to the first one's new backends
+//! between 3 and 4, if those change in the same pass.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -27,6 +30,9 @@ pub struct Actual {
     pub backends: BTreeMap<BackendId, BackendAddress>,
     /// For each table the backends it names and its slots.
     pub tables: BTreeMap<ServiceId, Table>,
+    /// Backends were removed and the generation was not raised since. Not in the maps: a new agent
+    /// raises the generation anyway when it sets its addresses.
+    pub removed_unseen: bool,
     /// Slots of each backend in them; follows from the above, kept for those who ask.
     pub shares: BTreeMap<ServiceId, BTreeMap<BackendId, u32>>,
 }
@@ -77,17 +83,23 @@ pub struct Ids {
 }
 
 impl Ids {
-    /// Learns the numbers in use. A service's number is the one its frontends lead to.
+    /// Learns the numbers in use. A service's number is the one its frontends lead to, unless
+    /// frontends of another lead there too: filling its table would mislead those.
     pub fn recover(actual: &Actual, desired: &Desired) -> Self {
         let mut ids = Self::default();
-        let mut taken = BTreeSet::new();
+        let mut claims: BTreeMap<ServiceId, BTreeSet<&ServiceKey>> = BTreeMap::new();
         for (key, service) in &desired.services {
-            let found = service
+            for entry in service
                 .frontends
                 .keys()
-                .find_map(|f| actual.frontends.get(f));
-            if let Some(entry) = found.filter(|entry| taken.insert(entry.service)) {
-                ids.services.insert(key.clone(), entry.service);
+                .filter_map(|f| actual.frontends.get(f))
+            {
+                claims.entry(entry.service).or_default().insert(key);
+            }
+        }
+        for (id, claimants) in claims {
+            if let [key] = claimants.into_iter().collect::<Vec<_>>()[..] {
+                ids.services.entry(key.clone()).or_insert(id);
             }
         }
         let in_tables = actual.tables.keys().map(|id| id.0);
@@ -117,8 +129,9 @@ impl Ids {
         })
     }
 
-    /// Numbers are never used twice while the maps live, so that a connection that remembers one
-    /// cannot take another backend for its own.
+    /// An agent never uses a number twice, so that a connection that remembers one does not take
+    /// another backend for its own. A new agent cannot know the numbers of backends that were removed
+    /// before; that is why the programs compare the address as well.
     fn backend(&mut self, address: &BackendAddress) -> BackendId {
         *self.backends.entry(*address).or_insert_with(|| {
             self.next_backend += 1;
@@ -189,10 +202,11 @@ pub fn plan(
         .filter(|(id, _)| !wanted.backends.contains_key(id))
         .map(|(id, address)| Step::RemoveBackend(*id, *address))
         .collect();
-    if !removed.is_empty() {
-        ids.backends
-            .retain(|_, id| wanted.backends.contains_key(id));
-        steps.extend(removed);
+    ids.backends
+        .retain(|_, id| wanted.backends.contains_key(id));
+    let some_removed = !removed.is_empty();
+    steps.extend(removed);
+    if some_removed || actual.removed_unseen {
         steps.push(Step::RaiseGeneration);
     }
     steps
@@ -250,3 +264,6 @@ impl Wanted {
         }
     }
 }
+
+#[cfg(test)]
+mod tests;
