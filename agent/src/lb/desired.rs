@@ -7,7 +7,8 @@ use ebpf_abi::Family;
 
 use super::{BackendAddress, FrontendAddress, FrontendKind, ServiceKey, family_of};
 use crate::state::{
-    ClusterState, Endpoint, EndpointSlice, L4Protocol, Problem, Service, ServicePort, Severity,
+    ClusterState, Endpoint, EndpointSlice, L4Protocol, ObjectName, Problem, Service, ServicePort,
+    Severity,
 };
 
 /// The node the plan is for.
@@ -49,22 +50,23 @@ pub enum BackendState {
 }
 
 /// Works out everything. Two Services that claim one frontend: the first by namespace and name has
-/// it, the other is told.
+/// it, the other is told. Two ports of one Service: likewise. One port that has an address for two
+/// reasons (an external IP that the load balancer gave as well) is no problem.
 pub fn desired(state: &ClusterState, node: &ThisNode) -> Desired {
     let mut result = Desired::default();
-    let mut owners: BTreeMap<FrontendAddress, String> = BTreeMap::new();
+    let mut owners: BTreeMap<FrontendAddress, (&ObjectName, usize)> = BTreeMap::new();
     let addresses = node_addresses(state, node);
     for service in state.services() {
         let slices: Vec<&EndpointSlice> = state.slices_of(&service.name).collect();
         for (index, port) in service.ports.iter().enumerate() {
             for (frontend, kind) in frontends(service, port, &addresses) {
-                if let Some(owner) = owners.get(&frontend) {
+                let owner = *owners.entry(frontend).or_insert((&service.name, index));
+                if owner != (&service.name, index) {
                     result
                         .problems
-                        .push(duplicate(service, index, &frontend, owner));
+                        .push(duplicate(service, index, &frontend, owner.0));
                     continue;
                 }
-                owners.insert(frontend, service.name.to_string());
                 let key = ServiceKey {
                     name: service.name.clone(),
                     port: port.port,
@@ -78,7 +80,7 @@ pub fn desired(state: &ClusterState, node: &ThisNode) -> Desired {
                         frontends: BTreeMap::new(),
                         backends: backends(state, node, service, port, &slices, key.family),
                     });
-                entry.frontends.insert(frontend, kind);
+                entry.frontends.entry(frontend).or_insert(kind);
             }
         }
     }
@@ -174,7 +176,12 @@ fn is_local(state: &ClusterState, node: &ThisNode, endpoint: &Endpoint) -> bool 
         .is_some_and(|name| name == node.name)
 }
 
-fn duplicate(service: &Service, port: usize, frontend: &FrontendAddress, owner: &str) -> Problem {
+fn duplicate(
+    service: &Service,
+    port: usize,
+    frontend: &FrontendAddress,
+    owner: &ObjectName,
+) -> Problem {
     let FrontendAddress {
         ip,
         port: number,
@@ -191,3 +198,6 @@ fn duplicate(service: &Service, port: usize, frontend: &FrontendAddress, owner: 
         ),
     }
 }
+
+#[cfg(test)]
+mod tests;
