@@ -80,7 +80,7 @@ pub fn desired(state: &ClusterState, node: &ThisNode) -> Desired {
                         frontends: BTreeMap::new(),
                         backends: backends(state, node, service, port, &slices, key.family),
                     });
-                entry.frontends.entry(frontend).or_insert(kind);
+                entry.frontends.insert(frontend, kind);
             }
         }
     }

@@ -99,7 +99,7 @@ fn a_connection_sent_on_is_told_with_what_it_was_turned_into() {
             assert_eq!(told(&event), expected);
 
             let transport = Transport::Tcp(SYN | ACK);
-            let reply = node.wire.from_peer(&of, of.remote, own.port(), transport);
+            let reply = node.wire.peer_answer(&of, of.remote, own.port(), transport);
             let event = only_event(node, Hook::Xdp, &reply);
             assert_eq!(ends(&event), [of.remote, own, of.vip, of.client]);
             let expected = Told {

@@ -5,7 +5,7 @@ use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 
 use ebpf_abi::tcp::{ACK, PSH, SYN};
 
-use crate::network::{Addresses, at, families, ip};
+use crate::network::{Addresses, at, ip};
 use crate::node::{Hook, Need, Node, Verdict, on_node};
 use crate::packet::{Packet, Transport, source_port};
 use crate::turned::{OPENERS, answer, before_neighbour, delivered};
@@ -33,7 +33,7 @@ fn a_connection_to_another_node_goes_out_under_the_nodes_address() {
                 let outcome = node.run(Hook::Xdp, &packet);
                 let port = source_port(&outcome.frame);
                 assert!((10_000..=29_999).contains(&port), "{port}");
-                let leaves = node.wire.to_peer(&packet, &of, port, of.remote);
+                let leaves = node.wire.sent_to_peer(&packet, &of, port, of.remote);
                 outcome.assert(Verdict::Transmit, &leaves.bytes());
             }
             // The two kinds of UDP are one connection.
@@ -52,7 +52,7 @@ fn later_packets_take_the_same_way() {
             node.counted();
             for flags in [ACK, ACK | PSH] {
                 let packet = request(&of, Transport::Tcp(flags));
-                let leaves = node.wire.to_peer(&packet, &of, port, of.remote);
+                let leaves = node.wire.sent_to_peer(&packet, &of, port, of.remote);
                 node.expect(Hook::Xdp, &packet, Verdict::Transmit, &leaves);
             }
             node.expect_counted(&[]);
@@ -67,8 +67,10 @@ fn answers_of_another_node_go_back_to_the_client_as_the_frontend() {
             node.service(SERVICE, of.vip, of.remote, false);
             for transport in OPENERS {
                 let port = open(node, &request(&of, transport));
-                let reply = node.wire.from_peer(&of, of.remote, port, answer(transport));
-                let leaves = node.wire.to_client(&reply, of.client, of.vip);
+                let reply = node
+                    .wire
+                    .peer_answer(&of, of.remote, port, answer(transport));
+                let leaves = node.wire.sent_to_client(&reply, of.client, of.vip);
                 node.expect(Hook::Xdp, &reply, Verdict::Transmit, &leaves);
             }
         }
@@ -119,7 +121,7 @@ fn a_packet_to_another_node_on_its_last_hop_is_left_to_the_stack() {
             let packet = request(&of, Transport::Udp).with(|packet| packet.ttl = 2);
             let outcome = node.run(Hook::Xdp, &packet);
             let port = source_port(&outcome.frame);
-            let leaves = node.wire.to_peer(&packet, &of, port, of.remote);
+            let leaves = node.wire.sent_to_peer(&packet, &of, port, of.remote);
             outcome.assert(Verdict::Transmit, &leaves.bytes());
         }
     });
@@ -134,12 +136,14 @@ fn tc_does_for_a_packet_what_xdp_would() {
                 let packet = request(&of, transport);
                 let outcome = node.run(Hook::UplinkIn, &packet);
                 let port = source_port(&outcome.frame);
-                let leaves = node.wire.to_peer(&packet, &of, port, of.remote);
+                let leaves = node.wire.sent_to_peer(&packet, &of, port, of.remote);
                 let leaves = before_neighbour(&packet, &leaves);
                 outcome.assert(Verdict::Redirect, &leaves.bytes());
 
-                let reply = node.wire.from_peer(&of, of.remote, port, answer(transport));
-                let leaves = node.wire.to_client(&reply, of.client, of.vip);
+                let reply = node
+                    .wire
+                    .peer_answer(&of, of.remote, port, answer(transport));
+                let leaves = node.wire.sent_to_client(&reply, of.client, of.vip);
                 let leaves = before_neighbour(&reply, &leaves);
                 node.expect(Hook::UplinkIn, &reply, Verdict::Redirect, &leaves);
             }
@@ -167,7 +171,7 @@ fn left_to_tc(need: Option<Need>, backend: fn(&Addresses) -> SocketAddr) {
 
                 let outcome = node.run(Hook::UplinkIn, &packet);
                 let port = source_port(&outcome.frame);
-                let leaves = node.wire.to_peer(&packet, &of, port, backend);
+                let leaves = node.wire.sent_to_peer(&packet, &of, port, backend);
                 let leaves = before_neighbour(&packet, &leaves);
                 outcome.assert(Verdict::Redirect, &leaves.bytes());
                 assert_eq!(node.entries(), entries);
@@ -208,7 +212,7 @@ fn a_neighbour_that_appears_is_used_when_the_connection_is_checked_again() {
         for of in node.families() {
             let packet = request(&of, Transport::Udp);
             let port = open(node, &packet);
-            let leaves = node.wire.to_peer(&packet, &of, port, of.unresolved);
+            let leaves = node.wire.sent_to_peer(&packet, &of, port, of.unresolved);
             node.expect(Hook::Xdp, &packet, Verdict::Transmit, &leaves);
         }
     });

@@ -7,6 +7,7 @@ use std::io;
 use std::net::{IpAddr, SocketAddr};
 use std::os::fd::{AsFd, BorrowedFd};
 use std::sync::{Mutex, PoisonError};
+use std::time::Duration;
 
 use aya::Ebpf;
 use aya::programs::Program;
@@ -405,7 +406,9 @@ impl Node {
     /// Makes all connections and flows look as if this time had gone by since their last packet.
     pub fn let_pass(&mut self, seconds: f64) {
         let resolution = clock_getres(ClockId::CLOCK_MONOTONIC_COARSE).expect("a clock");
-        let ticks = (seconds * 1e9 / resolution.tv_nsec() as f64) as u32;
+        let tick = Duration::from(resolution).as_nanos();
+        let ticks = Duration::from_secs_f64(seconds).as_nanos() / tick;
+        let ticks = u32::try_from(ticks).expect("less than the ticks wrap after");
         tables::age::<Addr4>(&mut self.loaded.programs, ticks);
         tables::age::<Addr6>(&mut self.loaded.programs, ticks);
     }

@@ -152,8 +152,10 @@ fn two_frontends_of_one_remote_backend_do_not_mix_one_clients_connections() {
                     .map(|frontend| port_of(node, &Packet::of(of.client, frontend, transport)));
                 assert_ne!(ports[0], ports[1]);
                 for (port, frontend) in ports.into_iter().zip([of.vip, of.vip2]) {
-                    let reply = node.wire.from_peer(&of, of.remote, port, answer(transport));
-                    let leaves = node.wire.to_client(&reply, of.client, frontend);
+                    let reply = node
+                        .wire
+                        .peer_answer(&of, of.remote, port, answer(transport));
+                    let leaves = node.wire.sent_to_client(&reply, of.client, frontend);
                     node.expect(Hook::Xdp, &reply, Verdict::Transmit, &leaves);
                 }
             }
@@ -234,7 +236,7 @@ fn a_port_serves_several_backends_at_once() {
             node.service(SECOND, of.vip2, of.remote2, false);
             for (frontend, backend) in [(of.vip, of.remote), (of.vip2, of.remote2)] {
                 let packet = Packet::udp(of.client, frontend);
-                let leaves = node.wire.to_peer(&packet, &of, 20_000, backend);
+                let leaves = node.wire.sent_to_peer(&packet, &of, 20_000, backend);
                 node.expect(Hook::Xdp, &packet, Verdict::Transmit, &leaves);
             }
         }
@@ -252,13 +254,15 @@ fn a_port_is_free_again_once_its_connection_ended() {
                 assert_eq!(node.run(Hook::Xdp, &other).verdict, Verdict::Drop);
                 let reply = node
                     .wire
-                    .from_peer(&of, of.remote, 20_000, Transport::Tcp(end));
+                    .peer_answer(&of, of.remote, 20_000, Transport::Tcp(end));
                 assert_eq!(node.run(Hook::Xdp, &reply).verdict, Verdict::Transmit);
                 assert_eq!(port_of(node, &other), 20_000);
-                let reply = node
+                let reply =
+                    node.wire
+                        .peer_answer(&of, of.remote, 20_000, Transport::Tcp(SYN | ACK));
+                let leaves = node
                     .wire
-                    .from_peer(&of, of.remote, 20_000, Transport::Tcp(SYN | ACK));
-                let leaves = node.wire.to_client(&reply, at(of.client, 50_001), of.vip);
+                    .sent_to_client(&reply, at(of.client, 50_001), of.vip);
                 node.expect(Hook::Xdp, &reply, Verdict::Transmit, &leaves);
             }
         });
@@ -292,7 +296,7 @@ fn a_syn_on_the_ports_of_an_ended_connection_opens_it_anew() {
                 node.service(SECOND, of.vip, of.remote2, false);
                 // What still comes of the old connection belongs to the old backend.
                 let late = Packet::tcp(of.client, of.vip, ACK);
-                let leaves = node.wire.to_peer(&late, &of, port, of.remote);
+                let leaves = node.wire.sent_to_peer(&late, &of, port, of.remote);
                 node.expect(Hook::Xdp, &late, Verdict::Transmit, &leaves);
                 node.counted();
                 let port = port_of(node, &syn(&of));
@@ -312,7 +316,7 @@ fn a_repeated_syn_stays_with_its_backend() {
             node.service(FIRST, of.vip, of.remote, false);
             let port = port_of(node, &syn(&of));
             node.service(SECOND, of.vip, of.remote2, false);
-            let leaves = node.wire.to_peer(&syn(&of), &of, port, of.remote);
+            let leaves = node.wire.sent_to_peer(&syn(&of), &of, port, of.remote);
             node.expect(Hook::Xdp, &syn(&of), Verdict::Transmit, &leaves);
         }
     });
@@ -372,13 +376,13 @@ fn a_connection_whose_backend_was_removed_moves_to_another() {
             node.counted();
             replace_backend(node, &of, of.remote2, false);
             let port = port_of(node, &packet);
-            let leaves = node.wire.to_peer(&packet, &of, port, of.remote2);
+            let leaves = node.wire.sent_to_peer(&packet, &of, port, of.remote2);
             node.expect(Hook::Xdp, &packet, Verdict::Transmit, &leaves);
             node.expect_counted(&[(Counter::ConnectionsMoved, 1), (Counter::ConnectionsNew, 1)]);
             let reply = node
                 .wire
-                .from_peer(&of, of.remote2, port, Transport::Tcp(ACK));
-            let leaves = node.wire.to_client(&reply, of.client, of.vip);
+                .peer_answer(&of, of.remote2, port, Transport::Tcp(ACK));
+            let leaves = node.wire.sent_to_client(&reply, of.client, of.vip);
             node.expect(Hook::Xdp, &reply, Verdict::Transmit, &leaves);
         }
     });
@@ -410,12 +414,12 @@ fn a_raised_generation_alone_moves_nothing() {
             node.balancer().raise_generation().unwrap();
             node.counted();
             let packet = Packet::tcp(of.client, of.vip, ACK);
-            let leaves = node.wire.to_peer(&packet, &of, port, of.remote);
+            let leaves = node.wire.sent_to_peer(&packet, &of, port, of.remote);
             node.expect(Hook::Xdp, &packet, Verdict::Transmit, &leaves);
             let reply = node
                 .wire
-                .from_peer(&of, of.remote, port, Transport::Tcp(ACK));
-            let leaves = node.wire.to_client(&reply, of.client, of.vip);
+                .peer_answer(&of, of.remote, port, Transport::Tcp(ACK));
+            let leaves = node.wire.sent_to_client(&reply, of.client, of.vip);
             node.expect(Hook::Xdp, &reply, Verdict::Transmit, &leaves);
             node.expect_counted(&[]);
         }
@@ -454,12 +458,12 @@ fn an_evicted_entry_of_the_replies_is_written_again() {
             node.service(FIRST, of.vip, of.remote, false);
             let packet = Packet::udp(of.client, of.vip);
             let port = port_of(node, &packet);
-            let reply = node.wire.from_peer(&of, of.remote, port, Transport::Udp);
+            let reply = node.wire.peer_answer(&of, of.remote, port, Transport::Udp);
             node.remove_entry(&reply);
             node.expect_untouched(Hook::Xdp, &reply);
             node.let_pass(1.5);
             assert_eq!(port_of(node, &packet), port);
-            let leaves = node.wire.to_client(&reply, of.client, of.vip);
+            let leaves = node.wire.sent_to_client(&reply, of.client, of.vip);
             node.expect(Hook::Xdp, &reply, Verdict::Transmit, &leaves);
         }
     });

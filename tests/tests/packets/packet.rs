@@ -3,6 +3,7 @@
 //! Checksums are computed here over whole headers and payloads, the plain way of RFC 1071, and share
 //! no code with the programs under test, which only ever update them.
 
+use std::fmt::Write;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 
 /// An Ethernet address.
@@ -322,12 +323,11 @@ pub fn source_port(frame: &[u8]) -> u16 {
 
 /// Bytes as lines of sixteen, for messages.
 pub fn dump(bytes: &[u8]) -> String {
-    bytes
-        .chunks(16)
-        .enumerate()
-        .map(|(line, chunk)| {
-            let hex: Vec<String> = chunk.iter().map(|byte| format!("{byte:02x}")).collect();
-            format!("{:4}  {}\n", line * 16, hex.join(" "))
-        })
-        .collect()
+    let mut text = String::new();
+    for (line, chunk) in bytes.chunks(16).enumerate() {
+        let hex: Vec<String> = chunk.iter().map(|byte| format!("{byte:02x}")).collect();
+        let (offset, hex) = (line * 16, hex.join(" "));
+        writeln!(text, "{offset:4}  {hex}").expect("a string takes everything");
+    }
+    text
 }

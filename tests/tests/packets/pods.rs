@@ -225,7 +225,7 @@ fn the_sum_that_a_device_delivered_stays_right() {
                 let packet = Packet::of(of.client, of.vip2, transport);
                 node.run(Hook::UplinkIn, &packet);
                 let port = node.entry(&packet).unwrap().rewrite.0.port();
-                let leaves = node.wire.to_peer(&packet, &of, port, of.remote);
+                let leaves = node.wire.sent_to_peer(&packet, &of, port, of.remote);
                 let leaves = before_neighbour(&packet, &leaves);
                 stays_summed(node, Hook::UplinkIn, &packet, Verdict::Redirect, &leaves);
             }

@@ -17,7 +17,7 @@ const FRAME_MAX: usize = 8192;
 #[repr(C)]
 #[derive(Default)]
 struct Attributes {
-    program: u32,
+    program: i32,
     code: u32,
     data_size_in: u32,
     data_size_out: u32,
@@ -87,7 +87,7 @@ pub fn tc(
 fn run(program: BorrowedFd<'_>, frame: &[u8], context: &[u32], flags: u32) -> io::Result<Answer> {
     let mut out = vec![0; FRAME_MAX];
     let mut attributes = Attributes {
-        program: program.as_raw_fd() as u32,
+        program: program.as_raw_fd(),
         data_size_in: frame.len() as u32,
         data_size_out: out.len() as u32,
         data_in: frame.as_ptr() as u64,

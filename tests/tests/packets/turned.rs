@@ -20,7 +20,7 @@ pub fn answer(opener: Transport) -> Transport {
 
 impl Wire {
     /// A packet sent on to a backend on the other node, from a port of this node.
-    pub fn to_peer(
+    pub fn sent_to_peer(
         &self,
         packet: &Packet,
         of: &Addresses,
@@ -35,7 +35,7 @@ impl Wire {
     }
 
     /// What a backend on the other node answers to a port of this node.
-    pub fn from_peer(
+    pub fn peer_answer(
         &self,
         of: &Addresses,
         backend: SocketAddr,
@@ -48,7 +48,12 @@ impl Wire {
     }
 
     /// That answer sent on to the client as one of the frontend.
-    pub fn to_client(&self, reply: &Packet, client: SocketAddr, frontend: SocketAddr) -> Packet {
+    pub fn sent_to_client(
+        &self,
+        reply: &Packet,
+        client: SocketAddr,
+        frontend: SocketAddr,
+    ) -> Packet {
         reply.with(|packet| {
             (packet.source_mac, packet.destination_mac) = (self.uplink, self.router);
             (packet.source, packet.destination) = (frontend, client);

@@ -363,6 +363,13 @@ fn the_same_address_twice_in_one_service_is_no_problem() {
     let desired = desired_of([Object::Service(web)]);
     assert_eq!(desired.problems, []);
     assert_eq!(frontends_of(&desired).len(), 2);
+
+    // The reason that opens it to more clients counts.
+    let mut web = service("web", &["10.96.0.1"]);
+    web.external_ips = ips(&["10.96.0.1"]);
+    let found = frontends_of(&desired_of([Object::Service(web)]));
+    let expected = ("10.96.0.1 80/TCP".to_owned(), FrontendKind::ExternalIp);
+    assert_eq!(found, BTreeSet::from([expected]));
 }
 
 #[test]
