@@ -5,7 +5,7 @@ use core::mem::size_of;
 use aya_ebpf::btf_maps::{LruHashMap, PerCpuArray};
 use aya_ebpf::helpers::generated::bpf_jiffies64;
 use bytemuck::Pod;
-use ebpf_abi::{Counter, DatapathConfig};
+use ebpf_abi::{Address, Counter, DatapathConfig};
 
 use crate::maps::{CONFIG, COUNTERS};
 
@@ -68,6 +68,18 @@ pub fn count(counter: Counter) {
 pub fn clear<T: Pod>(word: &mut T) {
     // SAFETY: the reference is valid for writes, and all zeros are a value of any plain type.
     unsafe { (&raw mut *word).write_volatile(T::zeroed()) };
+}
+
+/// Writes an address word by word: the compiler makes a call of `memmove` of copying an IPv6 one from
+/// a map into a frame, and that is a loop over bytes as well.
+#[inline(always)]
+pub fn copy<A: Address>(to: &mut A, from: A) {
+    let from = from.widen().0;
+    let to = (&raw mut *to).cast::<u32>();
+    for word in 0..size_of::<A>() / size_of::<u32>() {
+        // SAFETY: an address is so many words of four bytes, and the reference is valid for writes.
+        unsafe { to.add(word).write_volatile(from[word]) };
+    }
 }
 
 /// Low half of `jiffies`. Differences are right as long as they stay below 2^32 ticks (49 days at

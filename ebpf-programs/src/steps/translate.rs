@@ -7,7 +7,7 @@ use aya_ebpf::helpers::generated::{bpf_l3_csum_replace, bpf_l4_csum_replace, bpf
 use ebpf_abi::packet::{ETHERNET_LEN, Packet, TRANSPORT_OFFSET_MAX, TcpHeader, UdpHeader};
 use ebpf_abi::{Be16, ConntrackValue, DropReason, NextHop, Protocol, checksum};
 
-use crate::access::header;
+use crate::access::{copy, header};
 use crate::family::Ip;
 
 /// What one hop less adds to a header checksum: the TTL is the first byte of its 16-bit word.
@@ -58,7 +58,8 @@ fn network_header<A: Ip>(
 ) -> Result<(), DropReason> {
     let addresses = header::<[A; 2]>(start, end, ETHERNET_LEN + A::ADDRESSES_OFFSET)
         .ok_or(DropReason::WriteFailed)?;
-    *addresses = [entry.rewrite.source, entry.rewrite.destination];
+    copy(&mut addresses[0], entry.rewrite.source);
+    copy(&mut addresses[1], entry.rewrite.destination);
     if let Some(offset) = A::CHECKSUM_OFFSET {
         let field =
             header::<u16>(start, end, ETHERNET_LEN + offset).ok_or(DropReason::WriteFailed)?;
