@@ -26,7 +26,7 @@ fn hits_find_the_entry_of_their_connection_and_open_none() {
         |case, seen| {
             let flows = match case.flows {
                 Flows::One => 1,
-                Flows::Many(flows) => flows,
+                Flows::Many(flows) | Flows::Scattered(flows) => flows,
                 Flows::New => unreachable!("a hit knows its flow"),
             };
             let per_flow = u64::from(seen.runs / flows);
@@ -117,7 +117,7 @@ fn observe(rig: &mut Rig, case: &Case) -> anyhow::Result<Seen> {
     let counters = rig.loaded.maps.counters.all()?;
     let before = table(rig, case)?;
     let runs = match case.flows {
-        Flows::Many(flows) => RUNS.max(flows),
+        Flows::Many(flows) | Flows::Scattered(flows) => RUNS.max(flows),
         Flows::One | Flows::New => RUNS,
     };
     rig.run(case, case.verdict.empty(), runs)?;

@@ -37,8 +37,11 @@ pub struct Case {
 pub enum Flows {
     /// One.
     One,
-    /// So many in turn, a power of two.
+    /// So many, a power of two, always in the order in which they were opened: their entries lie
+    /// side by side, which suits caches.
     Many(u32),
+    /// So many, but in an order of no pattern, as traffic comes.
+    Scattered(u32),
     /// Every packet opens one.
     New,
 }
@@ -80,6 +83,8 @@ impl Verdict {
 pub enum Tables {
     /// As configured by default, without flow events.
     Default,
+    /// Likewise, for the cases of many flows.
+    Spread,
     /// Room for a million connections.
     Wide,
     /// By default, with flow events.
@@ -88,7 +93,7 @@ pub enum Tables {
 
 impl Tables {
     /// In order of their numbers.
-    pub const ALL: [Self; 3] = [Self::Default, Self::Wide, Self::Reporting];
+    pub const ALL: [Self; 4] = [Self::Default, Self::Spread, Self::Wide, Self::Reporting];
 }
 
 fn client(number: u8) -> Ipv4Addr {
@@ -111,6 +116,7 @@ fn case4(number: u8, destination: Ipv4Addr, segment: &Segment) -> Case {
 /// All cases, in the order of the report.
 pub fn cases() -> Vec<Case> {
     let mut all = hits();
+    all.extend(spread_hits());
     all.extend(openings());
     all.extend(left_alone());
     all
@@ -130,20 +136,6 @@ fn hits() -> Vec<Case> {
             ..case4(1, LOCAL4, &Segment::Tcp(ACK))
         },
         Case {
-            name: "tcp_hit_64k",
-            title: "established TCP, 64 Ki flows",
-            flows: Flows::Many(1 << 16),
-            tables: Tables::Wide,
-            ..case4(2, REMOTE4, &Segment::Tcp(ACK))
-        },
-        Case {
-            name: "tcp_hit_512k",
-            title: "established TCP, 512 Ki flows",
-            flows: Flows::Many(1 << 19),
-            tables: Tables::Wide,
-            ..case4(16, REMOTE4, &Segment::Tcp(ACK))
-        },
-        Case {
             name: "udp_hit",
             title: "known UDP",
             ..case4(3, REMOTE4, &Segment::Udp)
@@ -158,6 +150,36 @@ fn hits() -> Vec<Case> {
             name: "syn_same",
             title: "TCP SYN, the same flow",
             ..case4(5, REMOTE4, &Segment::Tcp(SYN))
+        },
+    ]
+}
+
+fn spread_hits() -> Vec<Case> {
+    let spread = |flows, tables| Case {
+        flows,
+        tables,
+        ..case4(16, REMOTE4, &Segment::Tcp(ACK))
+    };
+    vec![
+        Case {
+            name: "tcp_hit_64k",
+            title: "established TCP, 64 Ki flows in order",
+            ..spread(Flows::Many(1 << 16), Tables::Spread)
+        },
+        Case {
+            name: "tcp_hit_64k_scattered",
+            title: "established TCP, 64 Ki flows scattered",
+            ..spread(Flows::Scattered(1 << 16), Tables::Spread)
+        },
+        Case {
+            name: "tcp_hit_512k",
+            title: "established TCP, 512 Ki flows in order",
+            ..spread(Flows::Many(1 << 19), Tables::Wide)
+        },
+        Case {
+            name: "tcp_hit_512k_scattered",
+            title: "established TCP, 512 Ki flows scattered",
+            ..spread(Flows::Scattered(1 << 19), Tables::Wide)
         },
     ]
 }

@@ -120,7 +120,7 @@ fn row(case: &Case, samples: &Samples) -> Row {
         title: case.title,
         flows: match case.flows {
             Flows::One => Some(1),
-            Flows::Many(flows) => Some(flows),
+            Flows::Many(flows) | Flows::Scattered(flows) => Some(flows),
             Flows::New => None,
         },
         verdict: format!("{:?}", case.verdict).to_lowercase(),

@@ -67,8 +67,7 @@ pub struct Rig {
     uplink: u32,
 }
 
-/// Flows follow each other in another order than they were opened in: else their entries would lie
-/// in memory as they are visited, which no traffic does.
+/// Step between the flows of a case that visits them in an order of no pattern.
 const SCATTER: u32 = 0x9e37_79b1;
 
 /// Runs that bring the entry of a single flow up to date.
@@ -116,7 +115,7 @@ impl Rig {
     pub fn fill(&mut self, case: &Case) -> anyhow::Result<()> {
         let runs = match case.flows {
             Flows::One => 1,
-            Flows::Many(flows) => flows,
+            Flows::Many(flows) | Flows::Scattered(flows) => flows,
             Flows::New => DEFAULT_CONNECTIONS * 5 / 4,
         };
         self.feed(case, Callee::Balancer, 1, runs).map(drop)
@@ -126,7 +125,7 @@ impl Rig {
     pub fn warm(&mut self, case: &Case) -> anyhow::Result<()> {
         let runs = match case.flows {
             Flows::One => WARM_RUNS,
-            Flows::Many(flows) => flows,
+            Flows::Many(flows) | Flows::Scattered(flows) => flows,
             Flows::New => {
                 self.make_room_for_events();
                 return Ok(());
@@ -137,7 +136,10 @@ impl Rig {
 
     /// Feeds a program with the packets of a case.
     pub fn run(&mut self, case: &Case, callee: Callee, runs: u32) -> anyhow::Result<Outcome> {
-        let stride = if case.flows == Flows::New { 1 } else { SCATTER };
+        let stride = match case.flows {
+            Flows::Scattered(_) => SCATTER,
+            Flows::One | Flows::Many(_) | Flows::New => 1,
+        };
         self.feed(case, callee, stride, runs)
     }
 
@@ -154,7 +156,7 @@ impl Rig {
             next: self.next,
             flow_stride,
             flow_mask: match case.flows {
-                Flows::Many(flows) => flows - 1,
+                Flows::Many(flows) | Flows::Scattered(flows) => flows - 1,
                 Flows::One | Flows::New => u32::MAX,
             },
             rotate: u32::from(case.flows != Flows::One),
@@ -227,7 +229,7 @@ fn xdp<'a>(programs: &'a Ebpf, name: &str) -> anyhow::Result<&'a Xdp> {
 fn config(tables: Tables) -> Config {
     let mut config = Config::default();
     config.load_balancer.connections_v4 = match tables {
-        Tables::Default | Tables::Reporting => Count::new(DEFAULT_CONNECTIONS),
+        Tables::Default | Tables::Spread | Tables::Reporting => Count::new(DEFAULT_CONNECTIONS),
         Tables::Wide => Count::new(WIDE_CONNECTIONS),
     };
     config.flows.enabled = tables == Tables::Reporting;
