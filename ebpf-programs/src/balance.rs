@@ -1,8 +1,8 @@
 //! The path of a packet to a service and back, as a sequence of the steps in [`crate::steps`].
 //!
 //! ```text
-//! parse ─▶ conntrack hit ──────────────────────────▶ translate ─▶ pass | send
-//!              └ miss ─▶ frontend ─▶ select ─▶ open ─┘
+//! parse ─▶ may concern us ─▶ conntrack hit ──────────────────────────▶ translate ─▶ pass | send
+//!                                └ miss ─▶ frontend ─▶ select ─▶ open ─┘
 //! ```
 
 use ebpf_abi::conntrack::ConntrackKind;
@@ -123,6 +123,9 @@ fn connection_of<A: Ip, H: Hook>(
     let Some(config) = config() else {
         return Ok(None);
     };
+    if !frontend::may_concern(packet, config) {
+        return Ok(None);
+    }
     if let Some(entry) = conntrack::find(packet)
         && entry.kind != ConntrackKind::FROM_BACKEND
         && !conntrack::reopens(packet, entry)

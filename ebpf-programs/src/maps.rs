@@ -6,6 +6,7 @@ use aya_ebpf::bindings::{BPF_F_INNER_MAP, BPF_F_NO_PREALLOC};
 use aya_ebpf::btf_maps::{Array, HashMap, HashOfMaps, LruHashMap, PerCpuArray, RingBuf};
 use aya_ebpf::macros::btf_map;
 use ebpf_abi::backend::MaglevChunk;
+use ebpf_abi::frontend::FRONTEND_WORDS;
 use ebpf_abi::{
     Addr4, Addr6, BackendId, BackendValue, ConntrackValue, Counter, DatapathConfig, FlowEvent,
     FlowKey, FlowValue, FrontendKey, FrontendValue, ServiceId, SocketKey, SocketValue, Tuple,
@@ -32,6 +33,14 @@ pub static FRONTENDS4: HashMap<FrontendKey<Addr4>, FrontendValue, FRONTENDS, NO_
 #[btf_map]
 pub static FRONTENDS6: HashMap<FrontendKey<Addr6>, FrontendValue, FRONTENDS, NO_PREALLOC> =
     HashMap::new();
+
+/// Which addresses and ports may be frontends, see [`ebpf_abi::frontend::frontend_bit`]: most
+/// packets are for none, and this spares them two look-ups.
+///
+/// Written by the agent before the frontend. Never cleared: connections outlive the frontend they
+/// were opened through.
+#[btf_map]
+pub static FRONTEND_BITS: Array<u64, FRONTEND_WORDS> = Array::new();
 
 /// Backend number → address and port.
 ///

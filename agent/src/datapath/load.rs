@@ -14,9 +14,10 @@ use crate::config::Config;
 /// Maps that are pinned, in the order of their definition.
 ///
 /// The per-CPU scratch maps are not among them: nothing in them outlives a packet.
-pub const PINNED_MAPS: [&str; 14] = [
+pub const PINNED_MAPS: [&str; 15] = [
     "FRONTENDS4",
     "FRONTENDS6",
+    "FRONTEND_BITS",
     "BACKENDS4",
     "BACKENDS6",
     "MAGLEV",

@@ -6,6 +6,7 @@ use std::net::IpAddr;
 use aya::Ebpf;
 use aya::maps::{Array, HashMap, HashOfMaps, Map, MapData, MapError};
 use ebpf_abi::backend::{MaglevChunk, maglev_chunks, maglev_position};
+use ebpf_abi::frontend::frontend_bit;
 use ebpf_abi::{
     Addr4, Addr6, BackendId, BackendValue, Be16, ConntrackValue, DatapathConfig, FlowKey,
     FlowValue, FrontendKey, FrontendValue, Protocol, ServiceId, SocketKey, SocketValue, Tuple,
@@ -52,6 +53,7 @@ pub struct Maps {
 pub struct BalancerMaps {
     frontends4: HashMap<MapData, FrontendKey<Addr4>, FrontendValue>,
     frontends6: HashMap<MapData, FrontendKey<Addr6>, FrontendValue>,
+    frontend_bits: Array<MapData, u64>,
     backends4: HashMap<MapData, BackendId, BackendValue<Addr4>>,
     backends6: HashMap<MapData, BackendId, BackendValue<Addr6>>,
     tables: HashOfMaps<MapData, ServiceId, Table>,
@@ -104,15 +106,23 @@ impl Maps {
                 name: "CONFIG",
                 source: Box::new(source),
             })?;
+        let mut balancer = BalancerMaps {
+            frontends4: take(programs, "FRONTENDS4")?,
+            frontends6: take(programs, "FRONTENDS6")?,
+            frontend_bits: take(programs, "FRONTEND_BITS")?,
+            backends4: take(programs, "BACKENDS4")?,
+            backends6: take(programs, "BACKENDS6")?,
+            tables: take(programs, "MAGLEV")?,
+            settings: settings.clone(),
+        };
+        balancer
+            .announce_adopted()
+            .map_err(|source| LoadError::Map {
+                name: "FRONTEND_BITS",
+                source: Box::new(source),
+            })?;
         Ok(Self {
-            balancer: BalancerMaps {
-                frontends4: take(programs, "FRONTENDS4")?,
-                frontends6: take(programs, "FRONTENDS6")?,
-                backends4: take(programs, "BACKENDS4")?,
-                backends6: take(programs, "BACKENDS6")?,
-                tables: take(programs, "MAGLEV")?,
-                settings: settings.clone(),
-            },
+            balancer,
             settings,
             counters: Counters::new(take(programs, "COUNTERS")?),
             events: Events::new(take(programs, "EVENTS")?),
@@ -128,6 +138,7 @@ impl Maps {
         match name {
             "FRONTENDS4" => sizes::<FrontendKey<Addr4>, FrontendValue>(),
             "FRONTENDS6" => sizes::<FrontendKey<Addr6>, FrontendValue>(),
+            "FRONTEND_BITS" => sizes::<u32, u64>(),
             "BACKENDS4" => sizes::<BackendId, BackendValue<Addr4>>(),
             "BACKENDS6" => sizes::<BackendId, BackendValue<Addr6>>(),
             "MAGLEV" => sizes::<ServiceId, u32>(),
@@ -221,6 +232,27 @@ fn ignore_missing(result: Result<(), MapError>) -> Result<(), MapError> {
     }
 }
 
+impl BalancerMaps {
+    /// Sets the bits of frontends that are there already: an agent before this one may not have
+    /// known the bits.
+    fn announce_adopted(&mut self) -> Result<(), MapError> {
+        let four: Vec<_> = self.frontends4.keys().collect::<Result<_, _>>()?;
+        let six: Vec<_> = self.frontends6.keys().collect::<Result<_, _>>()?;
+        let bits4 = four.iter().map(|key| frontend_bit(key.address, key.port));
+        let bits6 = six.iter().map(|key| frontend_bit(key.address, key.port));
+        bits4.chain(bits6).try_for_each(|bit| self.announce(bit))
+    }
+
+    /// Sets a frontend's bit, without which the programs do not look for the frontend.
+    fn announce(&mut self, (word, bit): (u32, u64)) -> Result<(), MapError> {
+        let bits = self.frontend_bits.get(&word, 0)?;
+        if bits & bit != 0 {
+            return Ok(());
+        }
+        self.frontend_bits.set(word, bits | bit, 0)
+    }
+}
+
 impl LbMaps for BalancerMaps {
     type Error = MapError;
 
@@ -281,12 +313,14 @@ impl LbMaps for BalancerMaps {
         };
         match frontend.ip {
             IpAddr::V4(ip) => {
-                self.frontends4
-                    .insert(frontend_key(Addr4::from(ip), frontend), value, 0)
+                let key = frontend_key(Addr4::from(ip), frontend);
+                self.announce(frontend_bit(key.address, key.port))?;
+                self.frontends4.insert(key, value, 0)
             }
             IpAddr::V6(ip) => {
-                self.frontends6
-                    .insert(frontend_key(Addr6::from(ip), frontend), value, 0)
+                let key = frontend_key(Addr6::from(ip), frontend);
+                self.announce(frontend_bit(key.address, key.port))?;
+                self.frontends6.insert(key, value, 0)
             }
         }
     }
