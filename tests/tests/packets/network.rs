@@ -2,10 +2,11 @@
 
 use std::fs;
 use std::io::Write;
-use std::net::SocketAddr;
+use std::net::{IpAddr, SocketAddr};
 use std::panic::resume_unwind;
 use std::process::{Command, Stdio};
 use std::thread;
+use std::time::{Duration, Instant};
 
 use nix::sched::{CloneFlags, unshare};
 
@@ -219,9 +220,36 @@ pub fn build(loopback: bool) -> Wire {
             .replace("{peer}", &mac(wire.peer));
         ip(&routes);
     }
+    if !loopback {
+        await_local_route(ipv6().node.ip());
+    }
     Wire {
         ifindex: ifindex(name),
         ..wire
+    }
+}
+
+/// Waits until the kernel takes an IPv6 address for its own: it does so some time after the address
+/// was added.
+fn await_local_route(address: IpAddr) {
+    const ROUTES: &str = "/proc/thread-self/net/ipv6_route";
+    const PATIENCE: Duration = Duration::from_secs(10);
+    let IpAddr::V6(address) = address else {
+        panic!("{address} is no IPv6 address")
+    };
+    // Each line starts with a destination and the length of its prefix, in hexadecimal digits.
+    let wanted = format!("{:032x} 80 ", address.to_bits());
+    let started = Instant::now();
+    loop {
+        let routes = fs::read_to_string(ROUTES).unwrap_or_else(|error| panic!("{ROUTES}: {error}"));
+        if routes.lines().any(|line| line.starts_with(&wanted)) {
+            return;
+        }
+        assert!(
+            started.elapsed() < PATIENCE,
+            "no route to {address}:\n{routes}"
+        );
+        thread::sleep(Duration::from_millis(1));
     }
 }
 
