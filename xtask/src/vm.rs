@@ -233,7 +233,7 @@ fn judge(suite: &str, results: Results, verdict: &Verdict, folder: &Path, report
     let console = folder.join(machine::CONSOLE);
     let reason = match verdict {
         Verdict::PoweredOff if done => return,
-        Verdict::PoweredOff => "stopped early".to_owned(),
+        Verdict::PoweredOff => "qemu ended before the machine was done".to_owned(),
         Verdict::Panicked(line) => line.clone(),
         Verdict::TimedOut(limit) => format!("not done after {limit:?}"),
     };
