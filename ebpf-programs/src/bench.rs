@@ -11,13 +11,15 @@
 #![no_std]
 #![no_main]
 
-use aya_ebpf::bindings::xdp_action;
-use aya_ebpf::btf_maps::{Array, ProgramArray};
+use core::mem::size_of;
+
+use aya_ebpf::bindings::{BPF_ANY, xdp_action};
+use aya_ebpf::btf_maps::{Array, LruHashMap, ProgramArray};
 use aya_ebpf::macros::{btf_map, xdp};
 use aya_ebpf::programs::XdpContext;
 use ebpf_abi::bench::{BenchInput, FRAME_LEN, FRAME_WORDS, flow_client};
 use ebpf_abi::packet::ETHERNET_LEN;
-use ebpf_abi::{Addr4, Be16};
+use ebpf_abi::{Addr4, Be16, ConntrackValue};
 
 /// What to feed. Written by the bench, its run number by the programs.
 #[btf_map]
@@ -25,11 +27,20 @@ pub static INPUT: Array<BenchInput, 1> = Array::new();
 
 /// Programs to be measured, see the constants below.
 #[btf_map]
-pub static CALLEES: ProgramArray<3> = ProgramArray::new();
+pub static CALLEES: ProgramArray<4> = ProgramArray::new();
 
 const PASS: u32 = 0;
 const TX: u32 = 1;
 const BALANCER: u32 = 2;
+const INSERT: u32 = 3;
+
+/// As large as the data plane's table of IPv4 connections by default, and of as large entries.
+#[btf_map]
+pub static TABLE: LruHashMap<[u32; 4], ConntrackValue<Addr4>, 524_288> = LruHashMap::new();
+
+/// The value that is written to it.
+#[btf_map]
+pub static VALUE: Array<ConntrackValue<Addr4>, 1> = Array::new();
 
 /// Passes every frame: the cheapest program, and what a veth peer needs to accept frames sent by XDP.
 #[xdp]
@@ -59,6 +70,31 @@ pub fn feed_tx(ctx: XdpContext) -> u32 {
 #[xdp]
 pub fn feed_balancer(ctx: XdpContext) -> u32 {
     feed::<BALANCER>(&ctx)
+}
+
+/// Feeds [`lru_insert`].
+#[xdp]
+pub fn feed_insert(ctx: XdpContext) -> u32 {
+    feed::<INSERT>(&ctx)
+}
+
+/// Writes one entry for the flow: what any program pays for remembering it.
+#[xdp]
+pub fn lru_insert(ctx: XdpContext) -> u32 {
+    const ADDRESSES_AND_PORTS: usize = ETHERNET_LEN + 12;
+    let (start, end) = (ctx.data() + ADDRESSES_AND_PORTS, ctx.data_end());
+    let Some(value) = VALUE.get(0) else {
+        return xdp_action::XDP_ABORTED;
+    };
+    if start + size_of::<[u32; 3]>() > end {
+        return xdp_action::XDP_ABORTED;
+    }
+    // SAFETY: in bounds by the check above.
+    let [source, destination, ports] = unsafe { *(start as *const [u32; 3]) };
+    match TABLE.insert(&[source, destination, ports, 0], value, BPF_ANY.into()) {
+        Ok(()) => xdp_action::XDP_TX,
+        Err(_) => xdp_action::XDP_ABORTED,
+    }
 }
 
 /// Writes the frame and goes on to a program. Aborts if it cannot.

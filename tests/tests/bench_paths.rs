@@ -14,7 +14,7 @@ use weir_tests::bench::xdp::cases::{Case, Flows, Path, Tables, Verdict, cases};
 use weir_tests::bench::xdp::network::{
     self, BACKEND_PORT, BACKENDS, NODE4, NODE6, local4, remote4, remote6,
 };
-use weir_tests::bench::xdp::rig::{Callee, Rig};
+use weir_tests::bench::xdp::rig::Rig;
 
 /// Packets of each case, or one for each of its flows if those are more.
 const RUNS: u32 = 1 << 15;
@@ -76,6 +76,18 @@ fn what_no_frontend_matches_goes_through_unchanged_and_unknown() {
     );
 }
 
+#[test]
+fn the_bare_insert_succeeds_beside_the_balancer() {
+    // Its verdict says that it wrote the entry; it is checked for all cases.
+    prove(
+        |case| case.path == Path::Insert,
+        |case, seen| {
+            assert!(seen.counted.is_empty(), "{}: {:?}", case.name, seen.counted);
+            assert_eq!(seen.entries, (0, 0), "{}", case.name);
+        },
+    );
+}
+
 /// What the packets of a case left behind.
 struct Seen {
     runs: u32,
@@ -121,7 +133,7 @@ fn observe(rig: &mut Rig, case: &Case) -> anyhow::Result<Seen> {
         Flows::One | Flows::New => RUNS,
     };
     rig.run(case, case.verdict.empty(), runs)?;
-    let outcome = rig.run(case, Callee::Balancer, runs)?;
+    let outcome = rig.run(case, case.path.callee(), runs)?;
     assert_eq!(outcome.verdict, case.verdict as u32, "{}", case.name);
     let after = table(rig, case)?;
     let counted = counters

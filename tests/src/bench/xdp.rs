@@ -69,10 +69,10 @@ fn measure() -> anyhow::Result<Report> {
             let rig = &mut rigs[case.tables as usize];
             rig.warm(case)?;
             let empty = rig.run(case, case.verdict.empty(), RUNS)?;
-            let balancer = rig.run(case, Callee::Balancer, RUNS)?;
+            let balancer = rig.run(case, case.path.callee(), RUNS)?;
             anyhow::ensure!(
                 balancer.verdict == case.verdict as u32,
-                "{}: the balancer returned {} instead of {:?}",
+                "{}: the program returned {} instead of {:?}",
                 case.name,
                 balancer.verdict,
                 case.verdict,

@@ -57,6 +57,18 @@ pub enum Path {
     Unmatched,
     /// Not looked up.
     NotIp,
+    /// None: in the balancer's place a program does nothing but write one entry into a full table.
+    Insert,
+}
+
+impl Path {
+    /// The program that is measured.
+    pub fn callee(self) -> Callee {
+        match self {
+            Self::Hit | Self::Open | Self::Unmatched | Self::NotIp => Callee::Balancer,
+            Self::Insert => Callee::Insert,
+        }
+    }
 }
 
 /// Return codes of XDP (`enum xdp_action`).
@@ -191,6 +203,12 @@ fn openings() -> Vec<Case> {
         ..case4(number, destination, &Segment::Tcp(flags))
     };
     vec![
+        Case {
+            name: "lru_insert",
+            title: "(one bare insert into an LRU table)",
+            path: Path::Insert,
+            ..opening(160, REMOTE4, SYN)
+        },
         Case {
             name: "syn_new",
             title: "TCP SYN, ever new flows",

@@ -17,7 +17,7 @@ use weir_agent::lb::apply::LbMaps;
 use weir_agent::lb::{BackendAddress, FrontendAddress, FrontendEntry};
 use weir_agent::state::L4Protocol;
 
-use super::cases::{CLIENT_PORT, Case, Flows, Tables};
+use super::cases::{CLIENT_PORT, Case, Flows, Path, Tables};
 use super::network::{
     BACKEND_PORT, BACKENDS, FRONTEND_PORT, LOCAL4, NODE4, NODE6, OTHER_FRONTENDS, REMOTE4, REMOTE6,
     UPLINK, local4, other4, other6, remote4, remote6,
@@ -32,6 +32,8 @@ pub enum Callee {
     Transmit = 1,
     /// `xdp_uplink` of the data plane.
     Balancer = 2,
+    /// Writes one entry into a table like that of the connections, and nothing else.
+    Insert = 3,
 }
 
 impl Callee {
@@ -41,6 +43,7 @@ impl Callee {
             Self::Pass => "feed_pass",
             Self::Transmit => "feed_tx",
             Self::Balancer => "feed_balancer",
+            Self::Insert => "feed_insert",
         }
     }
 }
@@ -91,11 +94,13 @@ impl Rig {
         }
         let pass = xdp(&bench, "xdp_pass")?.fd()?.try_clone()?;
         let transmit = xdp(&bench, "xdp_tx")?.fd()?.try_clone()?;
+        let insert = xdp(&bench, "lru_insert")?.fd()?.try_clone()?;
         let map = bench.map_mut("CALLEES").context("map CALLEES")?;
         let mut callees = ProgramArray::try_from(map)?;
         for (callee, program) in [
             (Callee::Pass, &pass),
             (Callee::Transmit, &transmit),
+            (Callee::Insert, &insert),
             (Callee::Balancer, xdp(&loaded.programs, "xdp_uplink")?.fd()?),
         ] {
             callees.set(callee as u32, program, 0)?;
@@ -113,6 +118,11 @@ impl Rig {
     /// Brings the tables into the state in which a case is measured: its flows known, or the table
     /// full if they are new.
     pub fn fill(&mut self, case: &Case) -> anyhow::Result<()> {
+        if case.path == Path::Insert {
+            return self
+                .feed(case, Callee::Insert, 1, DEFAULT_CONNECTIONS * 5 / 2)
+                .map(drop);
+        }
         let runs = match case.flows {
             Flows::One => 1,
             Flows::Many(flows) | Flows::Scattered(flows) => flows,
@@ -164,7 +174,7 @@ impl Rig {
         };
         bytemuck::bytes_of_mut(&mut input.frame).copy_from_slice(&case.frame);
         self.input.set(0, input, 0)?;
-        if callee == Callee::Balancer {
+        if matches!(callee, Callee::Balancer | Callee::Insert) {
             self.next = self.next.wrapping_add(runs);
         }
         self.test_run(callee.feeder(), runs)
@@ -175,7 +185,9 @@ impl Rig {
         let program = match callee {
             Callee::Pass => "xdp_pass",
             Callee::Transmit => "xdp_tx",
-            Callee::Balancer => anyhow::bail!("the balancer would see its own output"),
+            Callee::Balancer | Callee::Insert => {
+                anyhow::bail!("{callee:?} is to be fed, or it sees one flow for ever")
+            }
         };
         self.test_run(program, runs)
     }
