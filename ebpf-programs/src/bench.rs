@@ -8,6 +8,10 @@
     missing_docs,
     reason = "the attribute macros emit undocumented functions"
 )]
+#![allow(
+    clippy::needless_pass_by_value,
+    reason = "entry points take the context as the macros hand it over"
+)]
 #![no_std]
 #![no_main]
 
@@ -91,7 +95,7 @@ pub fn lru_insert(ctx: XdpContext) -> u32 {
     }
     // SAFETY: in bounds by the check above.
     let [source, destination, ports] = unsafe { *(start as *const [u32; 3]) };
-    match TABLE.insert(&[source, destination, ports, 0], value, BPF_ANY.into()) {
+    match TABLE.insert([source, destination, ports, 0], value, BPF_ANY.into()) {
         Ok(()) => xdp_action::XDP_TX,
         Err(_) => xdp_action::XDP_ABORTED,
     }

@@ -16,6 +16,27 @@
     missing_docs,
     reason = "the attribute macros emit undocumented functions; the table above documents them"
 )]
+#![allow(
+    clippy::needless_pass_by_value,
+    reason = "entry points take the context as the macros hand it over"
+)]
+#![allow(
+    clippy::needless_borrows_for_generic_args,
+    clippy::trivially_copy_pass_by_ref,
+    reason = "a copy of a key takes stack that is counted in bytes"
+)]
+#![allow(
+    clippy::cast_possible_wrap,
+    clippy::cast_sign_loss,
+    reason = "helpers return kernel codes as wide signed integers"
+)]
+#![allow(clippy::unused_self, reason = "a call's facts are asked of the call")]
+#![allow(
+    clippy::needless_range_loop,
+    clippy::manual_is_multiple_of,
+    clippy::nonminimal_bool,
+    reason = "written as the compiler turns them into the fewest instructions"
+)]
 #![no_std]
 #![no_main]
 

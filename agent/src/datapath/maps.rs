@@ -138,7 +138,6 @@ impl Maps {
         match name {
             "FRONTENDS4" => sizes::<FrontendKey<Addr4>, FrontendValue>(),
             "FRONTENDS6" => sizes::<FrontendKey<Addr6>, FrontendValue>(),
-            "FRONTEND_BITS" => sizes::<u32, u64>(),
             "BACKENDS4" => sizes::<BackendId, BackendValue<Addr4>>(),
             "BACKENDS6" => sizes::<BackendId, BackendValue<Addr6>>(),
             "MAGLEV" => sizes::<ServiceId, u32>(),
@@ -148,7 +147,7 @@ impl Maps {
             "FLOWS6" => sizes::<FlowKey<Addr6>, FlowValue>(),
             "SOCKETS4" => sizes::<SocketKey<Addr4>, SocketValue<Addr4>>(),
             "SOCKETS6" => sizes::<SocketKey<Addr6>, SocketValue<Addr6>>(),
-            "COUNTERS" => sizes::<u32, u64>(),
+            "COUNTERS" | "FRONTEND_BITS" => sizes::<u32, u64>(),
             "CONFIG" => sizes::<u32, DatapathConfig>(),
             // A ring buffer has neither.
             _ => (0, 0),
