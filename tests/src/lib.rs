@@ -12,7 +12,7 @@
 //! let web = Service::new("web").external(cluster.vips(0)).tcp("http", 80, 8080);
 //! cluster.serve()?;
 //! cluster.apply(&web.over(cluster.pods()))?;
-//! cluster.node("node1")?.agent().kill9()?;
+//! cluster.node("node1")?.agent()?.kill9()?;
 //! let report = cluster.client("client")?.http(cluster.vips(0)[0], 80).requests(100).run()?;
 //! assert_eq!(report.failed, 0);
 //! # Ok(()) }
