@@ -2,7 +2,7 @@
 
 use aya::programs::Program;
 
-use crate::node::{on_node_with, small_config};
+use crate::node::{Need, on_node, on_node_with, small_config};
 
 /// What the verifier may look at per program before it gives up (`BPF_COMPLEXITY_LIMIT_INSNS`,
 /// from 5.2 on) is a million instructions; kernels differ in how well they prune.
@@ -25,5 +25,15 @@ fn every_program_loads_with_room_to_the_verifiers_limits() {
             count += 1;
         }
         assert_eq!(count, 13);
+    });
+}
+
+/// Stands for the halves of other tests that it says are left out.
+#[test]
+fn both_families_are_tested() {
+    on_node(|node| {
+        if node.can(Need::Ipv6RoutesOfXdp) {
+            assert_eq!(node.families().len(), 2);
+        }
     });
 }

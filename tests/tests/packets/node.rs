@@ -302,7 +302,15 @@ impl Node {
 
     /// True if tests that need this may run; says why if not.
     pub fn can(&self, need: Need) -> bool {
-        let (can, reason) = match need {
+        let (can, reason) = self.ability(need);
+        if !can {
+            println!("SKIPPED: {reason}");
+        }
+        can
+    }
+
+    fn ability(&self, need: Need) -> (bool, &'static str) {
+        match need {
             Need::NeighboursOfXdp => (
                 self.names_xdp_interface,
                 "this kernel runs XDP programs on the loopback interface only, where every \
@@ -317,11 +325,7 @@ impl Node {
                 self.names_ingress,
                 "this kernel cannot be told by which interface a buffer came in",
             ),
-        };
-        if !can {
-            println!("SKIPPED: {reason}");
         }
-        can
     }
 
     /// Asserts what becomes of a packet, to the byte: the verdict and the frame as it leaves.
@@ -413,13 +417,15 @@ impl Node {
         tables::age::<Addr6>(&mut self.loaded.programs, ticks);
     }
 
-    /// The families in which the uplink leads anywhere.
+    /// The families in which the uplink leads anywhere: a test that runs for one has run.
     pub fn families(&self) -> Vec<Addresses> {
         let [v4, v6] = families();
-        if self.can(Need::Ipv6RoutesOfXdp) {
-            vec![v4, v6]
-        } else {
-            vec![v4]
+        match self.ability(Need::Ipv6RoutesOfXdp) {
+            (true, _) => vec![v4, v6],
+            (false, reason) => {
+                println!("IPv4 only: {reason}");
+                vec![v4]
+            }
         }
     }
 
