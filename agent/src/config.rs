@@ -11,6 +11,7 @@
 mod catalogue;
 pub mod command;
 pub mod devices;
+pub mod encryption;
 pub mod environment;
 mod file;
 pub mod flags;
@@ -29,6 +30,9 @@ pub mod value;
 mod deploy_tests;
 
 pub use devices::{Devices, Glob, XdpMode};
+pub use encryption::{
+    Encryption, EndpointFamily, Implementation, InterfaceName, LabelSelector, StrictMode, WireGuard,
+};
 pub use environment::{Environment, ProcessEnvironment};
 pub use flags::ConfigFlags;
 pub use flows::Flows;
@@ -61,6 +65,8 @@ section::section! {
             "devices" devices: Devices,
             /// Balancing of services.
             "loadBalancer" load_balancer: LoadBalancer,
+            /// Encryption between nodes.
+            "encryption" encryption: Encryption,
             /// Capture of flows.
             "flows" flows: Flows,
             /// What the agent writes to standard error.
@@ -84,6 +90,7 @@ impl Config {
         self.source.check(&mut findings);
         self.paths.check(&mut findings);
         self.load_balancer.check(&mut findings);
+        self.encryption.check(&mut findings);
         self.flows.check(&mut findings);
         findings
     }

@@ -31,11 +31,19 @@ pub struct DatapathConfig {
     pub flow_report_seconds: u32,
     /// Bits of [`DatapathConfig::CAPTURE_FLOWS`].
     pub flags: u32,
+    /// Mark of packets that the WireGuard device has encrypted (`skb->mark`).
+    pub encrypted_mark: u32,
+    /// MTU of the WireGuard device, bytes from the network header on; zero while there is none.
+    pub encrypted_mtu: u32,
 }
 
 impl DatapathConfig {
     /// Emit flow events.
     pub const CAPTURE_FLOWS: u32 = 1;
+    /// Traffic between pods of different nodes is encrypted.
+    pub const ENCRYPT: u32 = 2;
+    /// Such traffic is dropped where it would leave in clear text.
+    pub const STRICT: u32 = 4;
 }
 
-layout!(DatapathConfig, size = 48, node4 @ 8, node6 @ 12, snat_port_first @ 28, flags @ 44);
+layout!(DatapathConfig, size = 56, node4 @ 8, node6 @ 12, snat_port_first @ 28, flags @ 44, encrypted_mtu @ 52);

@@ -37,11 +37,13 @@ pub enum Counter {
     ConnectionsMoved = 14,
     /// Sockets translated at connect or sendmsg.
     SocketsTranslated = 15,
+    /// Packets dropped: for a pod of another node, and not encrypted.
+    DropUnencrypted = 16,
 }
 
 impl Counter {
     /// Number of counters, the size of the map.
-    pub const COUNT: usize = 16;
+    pub const COUNT: usize = 17;
 
     /// All counters with the name that status and metrics show.
     pub const ALL: [(Self, &'static str); Self::COUNT] = [
@@ -61,6 +63,7 @@ impl Counter {
         (Self::DropWriteFailed, "drop_write_failed"),
         (Self::ConnectionsMoved, "connections_moved"),
         (Self::SocketsTranslated, "sockets_translated"),
+        (Self::DropUnencrypted, "drop_unencrypted"),
     ];
 }
 

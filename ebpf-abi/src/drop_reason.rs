@@ -16,16 +16,19 @@ pub enum DropReason {
     NoSnatPort = 167,
     /// The routing table has no way to the backend.
     NoRoute = 169,
+    /// The packet is for a pod of another node and would have left unencrypted.
+    Unencrypted = 195,
 }
 
 impl DropReason {
     /// All reasons that the programs use.
-    pub const ALL: [Self; 5] = [
+    pub const ALL: [Self; 6] = [
         Self::WriteFailed,
         Self::ConntrackInsertFailed,
         Self::NoBackend,
         Self::NoSnatPort,
         Self::NoRoute,
+        Self::Unencrypted,
     ];
 
     /// The counter that counts it.
@@ -37,6 +40,7 @@ impl DropReason {
             Self::NoBackend => Counter::DropNoBackend,
             Self::NoSnatPort => Counter::DropNoSnatPort,
             Self::NoRoute => Counter::DropNoRoute,
+            Self::Unencrypted => Counter::DropUnencrypted,
         }
     }
 

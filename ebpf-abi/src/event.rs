@@ -35,6 +35,10 @@ impl ObservationPoint {
     pub const FROM_NETWORK: Self = Self(10);
     /// Leaves for the network.
     pub const TO_NETWORK: Self = Self(11);
+    /// Came out of the device that decrypts.
+    pub const FROM_CRYPTO: Self = Self(12);
+    /// Goes to the device that encrypts.
+    pub const TO_CRYPTO: Self = Self(13);
     /// No packet: a socket's destination was translated.
     pub const SOCKET: Self = Self(255);
 }

@@ -26,10 +26,12 @@ pub mod event;
 pub mod flow;
 pub mod frontend;
 pub mod hash;
+pub mod ipcache;
 mod layout;
 pub mod packet;
 pub mod socket;
 pub mod tcp;
+pub mod traffic;
 pub mod tuple;
 
 pub use address::{Addr4, Addr6, Address, Be16, Family};
@@ -41,8 +43,10 @@ pub use drop_reason::DropReason;
 pub use event::FlowEvent;
 pub use flow::{FlowKey, FlowValue};
 pub use frontend::{FrontendKey, FrontendValue, ServiceId};
+pub use ipcache::{IpcacheValue, NodeId};
 pub use socket::{SocketKey, SocketValue};
+pub use traffic::{TrafficKey, TrafficPath, TrafficValue};
 pub use tuple::{Protocol, Tuple};
 
 /// Version of every layout in this crate. Part of the path below which maps are pinned.
-pub const ABI_VERSION: u32 = 1;
+pub const ABI_VERSION: u32 = 2;

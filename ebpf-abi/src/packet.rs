@@ -34,9 +34,10 @@ pub mod ethertype {
     pub const VLAN_SERVICE: Be16 = Be16::new(0x88a8);
 }
 
-/// The readable bytes of a frame, from its Ethernet header on.
+/// The readable bytes of a frame, from its link-layer header of `LINK_LEN` bytes on: Ethernet, or none
+/// on devices that carry bare IP packets.
 #[derive(Clone, Copy)]
-pub struct Frame<'a> {
+pub struct Frame<'a, const LINK_LEN: usize = ETHERNET_LEN> {
     start: *const u8,
     end: *const u8,
     /// Length of the whole frame.
@@ -44,7 +45,7 @@ pub struct Frame<'a> {
     bytes: PhantomData<&'a [u8]>,
 }
 
-impl<'a> Frame<'a> {
+impl<'a, const LINK_LEN: usize> Frame<'a, LINK_LEN> {
     /// A frame of `len` bytes, of which those between two addresses can be read.
     ///
     /// # Safety
@@ -66,10 +67,10 @@ impl<'a> Frame<'a> {
         unsafe { Self::new(range.start, range.end, bytes.len()) }
     }
 
-    /// True if a packet of this length fits behind the Ethernet header.
+    /// True if a packet of this length fits behind the link-layer header.
     #[inline(always)]
     fn holds(&self, packet_len: u32) -> bool {
-        ETHERNET_LEN + packet_len as usize <= self.len
+        LINK_LEN + packet_len as usize <= self.len
     }
 
     /// Reads a header at `offset` bytes, or nothing if the frame ends before it does.
@@ -265,11 +266,13 @@ pub fn network_protocol(frame: &Frame<'_>) -> Result<Be16, Unbalanced> {
     }
 }
 
-/// Parses the IPv4 packet behind the Ethernet header.
+/// Parses the IPv4 packet behind the link-layer header.
 #[inline(always)]
-pub fn parse_ipv4(frame: &Frame<'_>) -> Result<Packet<Addr4>, Unbalanced> {
+pub fn parse_ipv4<const LINK_LEN: usize>(
+    frame: &Frame<'_, LINK_LEN>,
+) -> Result<Packet<Addr4>, Unbalanced> {
     const MORE_FRAGMENTS_AND_OFFSET: Be16 = Be16::new(0x3fff);
-    let ip: Ipv4Header = frame.read(ETHERNET_LEN).ok_or(Unbalanced::Malformed)?;
+    let ip: Ipv4Header = frame.read(LINK_LEN).ok_or(Unbalanced::Malformed)?;
     let header_len = usize::from(ip.version_ihl & 0x0f) * 4;
     if ip.version_ihl >> 4 != 4 || header_len < size_of::<Ipv4Header>() {
         return Err(Unbalanced::Malformed);
@@ -281,22 +284,24 @@ pub fn parse_ipv4(frame: &Frame<'_>) -> Result<Packet<Addr4>, Unbalanced> {
         return Err(Unbalanced::OtherTransport);
     }
     let total_len = u32::from(ip.total_len.get());
-    let transport = parse_transport(frame, ETHERNET_LEN + header_len, ip.protocol)?;
+    let transport = parse_transport(frame, LINK_LEN + header_len, ip.protocol)?;
     if total_len < header_len as u32 + transport.len_min || !frame.holds(total_len) {
         return Err(Unbalanced::Malformed);
     }
     Ok(transport.packet(ip.source, ip.destination, ip.protocol, total_len, ip.ttl))
 }
 
-/// Parses the IPv6 packet behind the Ethernet header.
+/// Parses the IPv6 packet behind the link-layer header.
 #[inline(always)]
-pub fn parse_ipv6(frame: &Frame<'_>) -> Result<Packet<Addr6>, Unbalanced> {
-    let ip: Ipv6Header = frame.read(ETHERNET_LEN).ok_or(Unbalanced::Malformed)?;
+pub fn parse_ipv6<const LINK_LEN: usize>(
+    frame: &Frame<'_, LINK_LEN>,
+) -> Result<Packet<Addr6>, Unbalanced> {
+    let ip: Ipv6Header = frame.read(LINK_LEN).ok_or(Unbalanced::Malformed)?;
     if ip.version_class_flow[0] >> 4 != 6 {
         return Err(Unbalanced::Malformed);
     }
     let (offset, protocol) = if is_transport(ip.next_header) {
-        (ETHERNET_LEN + IPV6_LEN, ip.next_header)
+        (LINK_LEN + IPV6_LEN, ip.next_header)
     } else {
         skip_extension_headers(frame, ip.next_header)?
     };
@@ -305,7 +310,7 @@ pub fn parse_ipv6(frame: &Frame<'_>) -> Result<Packet<Addr6>, Unbalanced> {
     }
     let transport = parse_transport(frame, offset, protocol)?;
     let total_len = IPV6_LEN as u32 + u32::from(ip.payload_len.get());
-    if total_len < (offset - ETHERNET_LEN) as u32 + transport.len_min || !frame.holds(total_len) {
+    if total_len < (offset - LINK_LEN) as u32 + transport.len_min || !frame.holds(total_len) {
         return Err(Unbalanced::Malformed);
     }
     Ok(transport.packet(ip.source, ip.destination, protocol, total_len, ip.hop_limit))
@@ -318,8 +323,8 @@ fn is_transport(protocol: Protocol) -> bool {
 
 /// Walks hop-by-hop, routing and destination options (RFC 8200, section 4) to the transport header.
 #[inline(always)]
-fn skip_extension_headers(
-    frame: &Frame<'_>,
+fn skip_extension_headers<const LINK_LEN: usize>(
+    frame: &Frame<'_, LINK_LEN>,
     first: Protocol,
 ) -> Result<(usize, Protocol), Unbalanced> {
     const HOP_BY_HOP: Protocol = Protocol(0);
@@ -327,7 +332,7 @@ fn skip_extension_headers(
     const FRAGMENT: Protocol = Protocol(44);
     const AUTHENTICATION: Protocol = Protocol(51);
     const DESTINATION_OPTIONS: Protocol = Protocol(60);
-    let mut offset = ETHERNET_LEN + IPV6_LEN;
+    let mut offset = LINK_LEN + IPV6_LEN;
     let mut header = first;
     for _ in 0..EXTENSION_HEADERS_MAX {
         match header {
@@ -359,8 +364,8 @@ struct Transport {
 }
 
 #[inline(always)]
-fn parse_transport(
-    frame: &Frame<'_>,
+fn parse_transport<const LINK_LEN: usize>(
+    frame: &Frame<'_, LINK_LEN>,
     offset: usize,
     protocol: Protocol,
 ) -> Result<Transport, Unbalanced> {
@@ -423,6 +428,58 @@ impl<A: Address> Packet<A> {
             && self.tuple.destination_port.0 != 0
             && self.tuple.source_port.0 != 0
     }
+}
+
+/// The option of an opening TCP segment that limits the other side's segments (RFC 9293, 3.7.1).
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct SegmentSize {
+    /// Offset of the size from the start of the frame.
+    pub offset: u16,
+    /// Bytes of a segment behind its header.
+    pub size: Be16,
+}
+
+/// The largest segment that a TCP segment with SYN offers to take, if it says so.
+#[inline(always)]
+pub fn max_segment_size<A: Address, const LINK_LEN: usize>(
+    frame: &Frame<'_, LINK_LEN>,
+    packet: &Packet<A>,
+) -> Option<SegmentSize> {
+    const END: u8 = 0;
+    const NO_OPERATION: u8 = 1;
+    const MAX_SEGMENT_SIZE: u8 = 2;
+    /// Systems put it first; forty bytes hold twenty options of two.
+    const OPTIONS_MAX: usize = 20;
+    if packet.tuple.protocol != Protocol::TCP || packet.tcp_flags & crate::tcp::SYN == 0 {
+        return None;
+    }
+    let transport = usize::from(packet.transport_offset) & TRANSPORT_OFFSET_MAX;
+    let tcp: TcpHeader = frame.read(transport)?;
+    let end = transport + usize::from(tcp.data_offset >> 4) * 4;
+    let mut offset = transport + size_of::<TcpHeader>();
+    for _ in 0..OPTIONS_MAX {
+        if offset >= end {
+            return None;
+        }
+        let kind: u8 = frame.read(offset)?;
+        if kind == NO_OPERATION {
+            offset += 1;
+            continue;
+        }
+        let len = usize::from(frame.read::<u8>(offset + 1)?);
+        if kind == MAX_SEGMENT_SIZE && len == 4 && offset + 4 <= end {
+            let at = offset + 2;
+            return frame.read(at).map(|size| SegmentSize {
+                offset: at as u16,
+                size,
+            });
+        }
+        if kind == END || len < 2 {
+            return None;
+        }
+        offset += len;
+    }
+    None
 }
 
 #[cfg(test)]

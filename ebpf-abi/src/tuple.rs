@@ -13,10 +13,16 @@ pub struct Protocol(pub u8);
 impl Protocol {
     /// ICMP for IPv4 (RFC 792).
     pub const ICMP: Self = Self(1);
+    /// IPv4 in IP (RFC 2003).
+    pub const IPIP: Self = Self(4);
     /// TCP (RFC 9293).
     pub const TCP: Self = Self(6);
     /// UDP (RFC 768).
     pub const UDP: Self = Self(17);
+    /// IPv6 in IP (RFC 2473).
+    pub const IPV6: Self = Self(41);
+    /// Generic routing encapsulation (RFC 2784).
+    pub const GRE: Self = Self(47);
     /// ICMP for IPv6 (RFC 4443).
     pub const ICMPV6: Self = Self(58);
 }

@@ -5,9 +5,9 @@ use core::mem::size_of;
 use aya_ebpf::btf_maps::{LruHashMap, PerCpuArray};
 use aya_ebpf::helpers::generated::bpf_jiffies64;
 use bytemuck::Pod;
-use ebpf_abi::{Address, Counter, DatapathConfig};
+use ebpf_abi::{Address, Counter, DatapathConfig, TrafficKey, TrafficValue};
 
-use crate::maps::{CONFIG, COUNTERS};
+use crate::maps::{CONFIG, COUNTERS, TRAFFIC};
 
 /// A header inside a frame, to be written to. Bounds are checked, so `None` is "frame too short".
 ///
@@ -51,6 +51,14 @@ pub fn per_cpu<'a, T, const N: usize, const F: usize>(
 ) -> Option<&'a mut T> {
     // SAFETY: the element belongs to this CPU, and programs hold one reference to it at a time.
     map.get_ptr_mut(index).map(|value| unsafe { &mut *value })
+}
+
+/// This CPU's account of a node, for reading and writing in place.
+#[inline(always)]
+pub fn traffic_of<'a>(key: &TrafficKey) -> Option<&'a mut TrafficValue> {
+    // SAFETY: the element belongs to this CPU, and programs hold one reference to it at a time. A
+    // key is removed only after its node is gone; a count written then is of nobody.
+    TRAFFIC.get_ptr_mut(key).map(|value| unsafe { &mut *value })
 }
 
 /// Adds one to a counter of this CPU. No packet of a known connection is counted this way, so this

@@ -13,7 +13,7 @@ use ebpf_abi::{Addr4, Addr6, ConntrackValue, Counter, DropReason};
 use crate::access::{config, count};
 use crate::emit;
 use crate::family::Ip;
-use crate::hook::{Hook, Skb};
+use crate::hook::{EthernetHook, Hook, Skb};
 use crate::observe;
 use crate::steps::{conntrack, frontend, open, refresh};
 
@@ -41,7 +41,7 @@ pub enum Verdict {
 
 /// Balances a frame.
 #[inline(always)]
-pub fn frame<H: Hook>(hook: &H, place: Place) -> Verdict {
+pub fn frame<H: EthernetHook>(hook: &H, place: Place) -> Verdict {
     let frame = hook.frame();
     match packet::network_protocol(&frame) {
         Ok(ethertype::IPV4) => match packet::parse_ipv4(&frame) {
@@ -98,7 +98,7 @@ pub fn reply_and_observe(skb: &Skb<'_>, point: ObservationPoint) -> Verdict {
 
 /// A packet on its way in: to a frontend, or a reply of a backend on another node.
 #[inline(always)]
-fn packet_in<A: Ip, H: Hook>(hook: &H, packet: &Packet<A>, place: Place) -> Verdict {
+fn packet_in<A: Ip, H: EthernetHook>(hook: &H, packet: &Packet<A>, place: Place) -> Verdict {
     if !packet.is_balanceable() {
         return Verdict::Pass;
     }
@@ -115,7 +115,7 @@ fn packet_in<A: Ip, H: Hook>(hook: &H, packet: &Packet<A>, place: Place) -> Verd
 /// The connection table's entry for a packet: the one it has, brought up to date if it is a second
 /// old, or a new one if the packet is for a frontend.
 #[inline(always)]
-fn connection_of<A: Ip, H: Hook>(
+fn connection_of<A: Ip, H: EthernetHook>(
     hook: &H,
     packet: &Packet<A>,
     place: Place,
@@ -142,7 +142,7 @@ fn connection_of<A: Ip, H: Hook>(
 
 /// Applies an entry to a packet that came in.
 #[inline(always)]
-fn forward<A: Ip, H: Hook>(
+fn forward<A: Ip, H: EthernetHook>(
     hook: &H,
     packet: &Packet<A>,
     entry: &mut ConntrackValue<A>,

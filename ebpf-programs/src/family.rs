@@ -1,15 +1,16 @@
 //! What differs between IPv4 and IPv6: maps, header offsets, address family of the kernel.
 
 use aya_ebpf::btf_maps::LruHashMap;
+use aya_ebpf::btf_maps::lpm_trie::Key;
 use ebpf_abi::{
     Addr4, Addr6, Address, BackendId, BackendValue, ConntrackValue, DatapathConfig, FlowKey,
-    FlowValue, FrontendKey, FrontendValue, Tuple,
+    FlowValue, FrontendKey, FrontendValue, IpcacheValue, Tuple,
 };
 
 use crate::access::per_cpu;
 use crate::maps::{
-    BACKENDS4, BACKENDS6, CONNTRACK4, CONNTRACK6, FLOWS4, FLOWS6, FRONTENDS4, FRONTENDS6, PENDING4,
-    PENDING6, Pending,
+    BACKENDS4, BACKENDS6, CONNTRACK4, CONNTRACK6, FLOWS4, FLOWS6, FRONTENDS4, FRONTENDS6, IPCACHE4,
+    IPCACHE6, PENDING4, PENDING6, Pending,
 };
 
 const CONNECTIONS: usize = 262_144;
@@ -30,6 +31,8 @@ pub trait Ip: Address {
     const TTL_OFFSET: usize;
     /// Offset of the header checksum in the network header, if it has one.
     const CHECKSUM_OFFSET: Option<usize>;
+    /// Bytes of network and TCP header without options.
+    const HEADERS_LEN: u32;
 
     fn conntrack() -> &'static LruHashMap<Tuple<Self>, ConntrackValue<Self>, CONNECTIONS>;
     fn flows() -> &'static LruHashMap<FlowKey<Self>, FlowValue, FLOWS>;
@@ -38,6 +41,8 @@ pub trait Ip: Address {
     /// The node's own address, the source of what it sends on; zero if it has none.
     fn node(config: &DatapathConfig) -> Self;
     fn is_unset(self) -> bool;
+    /// Whose address this is.
+    fn ipcache(address: &Self) -> Option<IpcacheValue>;
     /// This CPU's room for opening a connection.
     fn pending() -> Option<&'static mut Pending<Self>>;
 }
@@ -47,6 +52,7 @@ impl Ip for Addr4 {
     const ADDRESSES_OFFSET: usize = 12;
     const TTL_OFFSET: usize = 8;
     const CHECKSUM_OFFSET: Option<usize> = Some(10);
+    const HEADERS_LEN: u32 = 40;
 
     #[inline(always)]
     fn conntrack() -> &'static LruHashMap<Tuple<Self>, ConntrackValue<Self>, CONNECTIONS> {
@@ -81,6 +87,11 @@ impl Ip for Addr4 {
     }
 
     #[inline(always)]
+    fn ipcache(address: &Self) -> Option<IpcacheValue> {
+        IPCACHE4.get(&Key::new(32, *address)).copied()
+    }
+
+    #[inline(always)]
     fn pending() -> Option<&'static mut Pending<Self>> {
         per_cpu(&PENDING4, 0)
     }
@@ -91,6 +102,7 @@ impl Ip for Addr6 {
     const ADDRESSES_OFFSET: usize = 8;
     const TTL_OFFSET: usize = 7;
     const CHECKSUM_OFFSET: Option<usize> = None;
+    const HEADERS_LEN: u32 = 60;
 
     #[inline(always)]
     fn conntrack() -> &'static LruHashMap<Tuple<Self>, ConntrackValue<Self>, CONNECTIONS> {
@@ -123,6 +135,11 @@ impl Ip for Addr6 {
     fn is_unset(self) -> bool {
         let [a, b, c, d] = self.0;
         a | b | c | d == 0
+    }
+
+    #[inline(always)]
+    fn ipcache(address: &Self) -> Option<IpcacheValue> {
+        IPCACHE6.get(&Key::new(128, *address)).copied()
     }
 
     #[inline(always)]

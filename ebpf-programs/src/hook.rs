@@ -2,11 +2,14 @@
 
 use aya_ebpf::EbpfContext;
 use aya_ebpf::bindings::__sk_buff;
-use aya_ebpf::helpers::generated::{bpf_redirect_neigh, bpf_skb_pull_data};
+use aya_ebpf::helpers::generated::{
+    bpf_redirect_neigh, bpf_skb_change_head, bpf_skb_pull_data, bpf_skb_store_bytes,
+};
 use aya_ebpf::programs::{TcContext, XdpContext};
 use core::ffi::c_void;
-use ebpf_abi::packet::{Frame, Packet};
-use ebpf_abi::{ConntrackValue, Counter, DropReason, NextHop};
+use core::mem::size_of;
+use ebpf_abi::packet::{ETHERNET_LEN, Frame, Packet};
+use ebpf_abi::{Be16, ConntrackValue, Counter, DropReason, NextHop};
 
 use crate::access::count;
 use crate::balance::Verdict;
@@ -15,14 +18,17 @@ use crate::steps::{route, translate};
 
 /// A packet at a hook.
 pub trait Hook {
-    /// The bytes that can be read directly.
-    fn frame(&self) -> Frame<'_>;
-
     /// The kernel's context, for helpers.
     fn as_ptr(&self) -> *mut c_void;
 
     /// Interface of the hook.
     fn ifindex(&self) -> u32;
+}
+
+/// A packet in an Ethernet frame, which can be balanced.
+pub trait EthernetHook: Hook {
+    /// The bytes that can be read directly.
+    fn frame(&self) -> Frame<'_>;
 
     /// Writes an entry's addresses and ports into the packet.
     fn translate<A: Ip>(
@@ -62,6 +68,18 @@ impl<'a> XdpFrame<'a> {
 
 impl Hook for XdpFrame<'_> {
     #[inline(always)]
+    fn as_ptr(&self) -> *mut c_void {
+        self.ctx.as_ptr()
+    }
+
+    #[inline(always)]
+    fn ifindex(&self) -> u32 {
+        self.ctx.ingress_ifindex() as u32
+    }
+}
+
+impl EthernetHook for XdpFrame<'_> {
+    #[inline(always)]
     fn frame(&self) -> Frame<'_> {
         // SAFETY: the context's frame is readable while the program runs.
         unsafe {
@@ -71,16 +89,6 @@ impl Hook for XdpFrame<'_> {
                 self.end - self.start,
             )
         }
-    }
-
-    #[inline(always)]
-    fn as_ptr(&self) -> *mut c_void {
-        self.ctx.as_ptr()
-    }
-
-    #[inline(always)]
-    fn ifindex(&self) -> u32 {
-        self.ctx.ingress_ifindex() as u32
     }
 
     #[inline(always)]
@@ -115,18 +123,23 @@ impl Hook for XdpFrame<'_> {
     }
 }
 
-/// A socket buffer at a TC hook.
-pub struct Skb<'a> {
+/// A socket buffer at a TC hook, with a link-layer header of `LINK_LEN` bytes.
+pub struct Skb<'a, const LINK_LEN: usize = ETHERNET_LEN> {
     ctx: &'a TcContext,
 }
 
-impl<'a> Skb<'a> {
+/// A buffer of a device that carries IP packets without a link layer.
+pub type BareSkb<'a> = Skb<'a, 0>;
+
+impl<'a, const LINK_LEN: usize> Skb<'a, LINK_LEN> {
     #[inline(always)]
     pub fn new(ctx: &'a TcContext) -> Self {
         Self { ctx }
     }
 
-    fn skb(&self) -> *mut __sk_buff {
+    /// The kernel's context.
+    #[inline(always)]
+    pub fn skb(&self) -> *mut __sk_buff {
         self.ctx.skb.skb
     }
 
@@ -151,17 +164,23 @@ impl<'a> Skb<'a> {
         unsafe { (*self.skb()).ingress_ifindex }
     }
 
-    /// True if the tag was taken out of the frame into the buffer's metadata.
+    /// Mark that the node's stack or a device put on the packet.
     #[inline(always)]
-    pub fn has_vlan_tag(&self) -> bool {
+    pub fn mark(&self) -> u32 {
         // SAFETY: reads a field of the context the kernel gave us.
-        unsafe { (*self.skb()).vlan_present != 0 }
+        unsafe { (*self.skb()).mark }
     }
-}
 
-impl Hook for Skb<'_> {
+    /// Packets on the wire that the buffer stands for.
     #[inline(always)]
-    fn frame(&self) -> Frame<'_> {
+    pub fn segments(&self) -> u32 {
+        // SAFETY: reads a field of the context the kernel gave us.
+        unsafe { (*self.skb()).gso_segs }.max(1)
+    }
+
+    /// The bytes that can be read directly.
+    #[inline(always)]
+    pub fn bytes(&self) -> Frame<'_, LINK_LEN> {
         // SAFETY: the context's linear bytes are readable until a helper moves them, and callers
         // parse before they call one.
         unsafe {
@@ -173,6 +192,52 @@ impl Hook for Skb<'_> {
         }
     }
 
+    /// Bytes from the network header on.
+    #[inline(always)]
+    pub fn network_len(&self) -> u32 {
+        self.ctx.len().saturating_sub(LINK_LEN as u32)
+    }
+
+    /// The EtherType that the kernel keeps beside the packet.
+    #[inline(always)]
+    pub fn network_protocol(&self) -> Be16 {
+        // SAFETY: reads a field of the context the kernel gave us.
+        Be16(unsafe { (*self.skb()).protocol } as u16)
+    }
+
+    /// True if the tag was taken out of the frame into the buffer's metadata.
+    #[inline(always)]
+    pub fn has_vlan_tag(&self) -> bool {
+        // SAFETY: reads a field of the context the kernel gave us.
+        unsafe { (*self.skb()).vlan_present != 0 }
+    }
+}
+
+impl<'a> BareSkb<'a> {
+    /// Puts an Ethernet header in front, its addresses zero.
+    #[inline(always)]
+    pub fn with_ethernet_header(&self) -> Result<Skb<'a>, DropReason> {
+        const ETHERTYPE_OFFSET: u32 = 12;
+        let ethertype = self.network_protocol();
+        // SAFETY: the context is valid; on success the buffer has so many bytes more at its start.
+        let failed = unsafe {
+            bpf_skb_change_head(self.skb(), ETHERNET_LEN as u32, 0) != 0
+                || bpf_skb_store_bytes(
+                    self.skb(),
+                    ETHERTYPE_OFFSET,
+                    (&raw const ethertype).cast_mut().cast(),
+                    size_of::<Be16>() as u32,
+                    0,
+                ) != 0
+        };
+        if failed {
+            return Err(DropReason::WriteFailed);
+        }
+        Ok(Skb { ctx: self.ctx })
+    }
+}
+
+impl<const LINK_LEN: usize> Hook for Skb<'_, LINK_LEN> {
     #[inline(always)]
     fn as_ptr(&self) -> *mut c_void {
         self.ctx.as_ptr()
@@ -182,6 +247,13 @@ impl Hook for Skb<'_> {
     fn ifindex(&self) -> u32 {
         // SAFETY: reads a field of the context the kernel gave us.
         unsafe { (*self.skb()).ifindex }
+    }
+}
+
+impl EthernetHook for Skb<'_> {
+    #[inline(always)]
+    fn frame(&self) -> Frame<'_> {
+        self.bytes()
     }
 
     #[inline(always)]

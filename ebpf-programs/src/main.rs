@@ -2,7 +2,8 @@
 //!
 //! On the path of a packet this is where it comes in and where the verdict becomes a kernel code.
 //! What happens in between is in [`balance`] (a packet to a service), [`steps`] (its single steps)
-//! and [`observe`] (what is remembered and reported of a flow); sockets are in [`socket`].
+//! and [`observe`] (what is remembered and reported of a flow); what must not leave unencrypted is in
+//! [`encryption`], sockets are in [`socket`].
 //!
 //! | program | hook | does |
 //! | --- | --- | --- |
@@ -11,6 +12,8 @@
 //! | `tc_uplink_out` | TC, to the network | translates replies back; observes the node's traffic |
 //! | `tc_pod_from` | TC, out of a pod | balances what a pod dials; observes |
 //! | `tc_pod_to` | TC, into a pod | translates replies back; observes |
+//! | `tc_wireguard_in` | TC, decrypted | hands answers to the balancer; observes |
+//! | `tc_wireguard_out` | TC, to be encrypted | counts; limits TCP segments; observes |
 //! | `cg_*` | cgroup v2 | translates a socket once, instead of its packets |
 #![expect(
     missing_docs,
@@ -43,6 +46,7 @@
 mod access;
 mod balance;
 mod emit;
+mod encryption;
 mod family;
 mod hook;
 mod maps;
@@ -56,7 +60,7 @@ use aya_ebpf::programs::{SockAddrContext, TcContext, XdpContext};
 
 use balance::{Place, Verdict};
 use ebpf_abi::event::ObservationPoint;
-use hook::{Skb, XdpFrame};
+use hook::{BareSkb, Skb, XdpFrame};
 
 #[xdp]
 pub fn xdp_uplink(ctx: XdpContext) -> u32 {
@@ -81,6 +85,9 @@ pub fn tc_uplink_in(ctx: TcContext) -> i32 {
 #[classifier]
 pub fn tc_uplink_out(ctx: TcContext) -> i32 {
     let skb = Skb::new(&ctx);
+    if encryption::stops_at_uplink(&skb) {
+        return TC_ACT_SHOT;
+    }
     tc_code(balance::reply_and_observe(
         &skb,
         ObservationPoint::TO_NETWORK,
@@ -90,6 +97,9 @@ pub fn tc_uplink_out(ctx: TcContext) -> i32 {
 #[classifier]
 pub fn tc_pod_from(ctx: TcContext) -> i32 {
     let skb = Skb::new(&ctx);
+    if encryption::stops_at_pod(&skb) {
+        return TC_ACT_SHOT;
+    }
     tc_code(balance::then_observe(
         &skb,
         Place::Pod,
@@ -104,6 +114,17 @@ pub fn tc_pod_to(ctx: TcContext) -> i32 {
         &skb,
         ObservationPoint::TO_ENDPOINT,
     ))
+}
+
+#[classifier]
+pub fn tc_wireguard_in(ctx: TcContext) -> i32 {
+    tc_code(encryption::enter_by_device(&BareSkb::new(&ctx)))
+}
+
+#[classifier]
+pub fn tc_wireguard_out(ctx: TcContext) -> i32 {
+    encryption::leave_by_device(&BareSkb::new(&ctx));
+    TC_ACT_OK
 }
 
 fn tc_code(verdict: Verdict) -> i32 {

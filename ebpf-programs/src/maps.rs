@@ -3,13 +3,16 @@
 //! Capacities here are defaults; the agent overrides those of the tables it sizes by configuration.
 
 use aya_ebpf::bindings::{BPF_F_INNER_MAP, BPF_F_NO_PREALLOC};
-use aya_ebpf::btf_maps::{Array, HashMap, HashOfMaps, LruHashMap, PerCpuArray, RingBuf};
+use aya_ebpf::btf_maps::{
+    Array, HashMap, HashOfMaps, LpmTrie, LruHashMap, PerCpuArray, PerCpuHashMap, RingBuf,
+};
 use aya_ebpf::macros::btf_map;
 use ebpf_abi::backend::MaglevChunk;
 use ebpf_abi::frontend::FRONTEND_WORDS;
 use ebpf_abi::{
     Addr4, Addr6, BackendId, BackendValue, ConntrackValue, Counter, DatapathConfig, FlowEvent,
-    FlowKey, FlowValue, FrontendKey, FrontendValue, ServiceId, SocketKey, SocketValue, Tuple,
+    FlowKey, FlowValue, FrontendKey, FrontendValue, IpcacheValue, ServiceId, SocketKey,
+    SocketValue, TrafficKey, TrafficValue, Tuple,
 };
 
 /// 64 Ki frontends: 20,000 Services of three ports.
@@ -20,6 +23,10 @@ const BACKENDS: usize = 131_072;
 const CONNECTIONS: usize = 262_144;
 const FLOWS: usize = 65_536;
 const SOCKETS: usize = 65_536;
+/// Ranges of 5,000 nodes with exceptions, or the single pods of a cluster whose nodes have no ranges.
+const IPCACHE: usize = 524_288;
+/// Six ways to each of 10,000 nodes.
+const TRAFFIC_ACCOUNTS: usize = 65_536;
 const NO_PREALLOC: usize = BPF_F_NO_PREALLOC as usize;
 
 /// What clients dial → the service behind it.
@@ -86,6 +93,22 @@ pub static SOCKETS4: LruHashMap<SocketKey<Addr4>, SocketValue<Addr4>, SOCKETS> =
 /// As [`SOCKETS4`].
 #[btf_map]
 pub static SOCKETS6: LruHashMap<SocketKey<Addr6>, SocketValue<Addr6>, SOCKETS> = LruHashMap::new();
+
+/// Range of addresses → whose they are.
+///
+/// Written by the agent only. Read at the uplinks and pods while encryption is on. Miss: no address
+/// of the cluster.
+#[btf_map]
+pub static IPCACHE4: LpmTrie<Addr4, IpcacheValue, IPCACHE> = LpmTrie::new();
+/// As [`IPCACHE4`].
+#[btf_map]
+pub static IPCACHE6: LpmTrie<Addr6, IpcacheValue, IPCACHE> = LpmTrie::new();
+
+/// Node and way → packets and bytes that went there. Removed by the agent when a node is gone. Miss:
+/// none so far.
+#[btf_map]
+pub static TRAFFIC: PerCpuHashMap<TrafficKey, TrafficValue, TRAFFIC_ACCOUNTS, NO_PREALLOC> =
+    PerCpuHashMap::new();
 
 /// Flow events for the agent. Full means an event is lost, which [`Counter::EventsLost`] counts.
 #[btf_map]

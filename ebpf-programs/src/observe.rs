@@ -9,12 +9,12 @@ use ebpf_abi::{DatapathConfig, FlowKey, FlowValue, Protocol, tcp};
 use crate::access::{config, entry, jiffies};
 use crate::emit;
 use crate::family::Ip;
-use crate::hook::Hook;
+use crate::hook::{BareSkb, EthernetHook, Hook};
 use crate::steps::route;
 
 /// Observes a buffer that goes on to the stack or into a pod.
 #[inline(always)]
-pub fn frame(hook: &impl Hook, point: ObservationPoint) {
+pub fn frame(hook: &impl EthernetHook, point: ObservationPoint) {
     let Some(config) = config() else { return };
     if config.flags & DatapathConfig::CAPTURE_FLOWS == 0 {
         return;
@@ -29,6 +29,29 @@ pub fn frame(hook: &impl Hook, point: ObservationPoint) {
         Ok(ethertype::IPV6) => {
             if let Ok(packet) = packet::parse_ipv6(&frame) {
                 observe(hook, &packet, point, config);
+            }
+        }
+        _ => {}
+    }
+}
+
+/// Observes a buffer without a link layer.
+#[inline(always)]
+pub fn bare(skb: &BareSkb<'_>, point: ObservationPoint) {
+    let Some(config) = config() else { return };
+    if config.flags & DatapathConfig::CAPTURE_FLOWS == 0 {
+        return;
+    }
+    let frame = skb.bytes();
+    match skb.network_protocol() {
+        ethertype::IPV4 => {
+            if let Ok(packet) = packet::parse_ipv4(&frame) {
+                observe(skb, &packet, point, config);
+            }
+        }
+        ethertype::IPV6 => {
+            if let Ok(packet) = packet::parse_ipv6(&frame) {
+                observe(skb, &packet, point, config);
             }
         }
         _ => {}
@@ -110,6 +133,8 @@ fn reply_state<A: Ip>(packet: &Packet<A>, point: ObservationPoint) -> ReplyState
         ObservationPoint::TO_ENDPOINT => ObservationPoint::FROM_ENDPOINT,
         ObservationPoint::FROM_ENDPOINT => ObservationPoint::TO_ENDPOINT,
         ObservationPoint::TO_NETWORK => ObservationPoint::TO_HOST,
+        ObservationPoint::TO_CRYPTO => ObservationPoint::FROM_CRYPTO,
+        ObservationPoint::FROM_CRYPTO => ObservationPoint::TO_CRYPTO,
         _ => ObservationPoint::TO_NETWORK,
     };
     match entry(A::flows(), &FlowKey::new(packet.tuple.reversed(), opposite)) {

@@ -14,7 +14,7 @@ use crate::config::Config;
 /// Maps that are pinned, in the order of their definition.
 ///
 /// The per-CPU scratch maps are not among them: nothing in them outlives a packet.
-pub const PINNED_MAPS: [&str; 15] = [
+pub const PINNED_MAPS: [&str; 18] = [
     "FRONTENDS4",
     "FRONTENDS6",
     "FRONTEND_BITS",
@@ -27,6 +27,9 @@ pub const PINNED_MAPS: [&str; 15] = [
     "FLOWS6",
     "SOCKETS4",
     "SOCKETS6",
+    "IPCACHE4",
+    "IPCACHE6",
+    "TRAFFIC",
     "EVENTS",
     "COUNTERS",
     "CONFIG",

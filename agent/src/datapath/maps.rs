@@ -9,7 +9,8 @@ use ebpf_abi::backend::{MaglevChunk, maglev_chunks, maglev_position};
 use ebpf_abi::frontend::frontend_bit;
 use ebpf_abi::{
     Addr4, Addr6, BackendId, BackendValue, Be16, ConntrackValue, DatapathConfig, FlowKey,
-    FlowValue, FrontendKey, FrontendValue, Protocol, ServiceId, SocketKey, SocketValue, Tuple,
+    FlowValue, FrontendKey, FrontendValue, IpcacheValue, Protocol, ServiceId, SocketKey,
+    SocketValue, TrafficKey, TrafficValue, Tuple,
 };
 
 use super::counters::Counters;
@@ -147,6 +148,10 @@ impl Maps {
             "FLOWS6" => sizes::<FlowKey<Addr6>, FlowValue>(),
             "SOCKETS4" => sizes::<SocketKey<Addr4>, SocketValue<Addr4>>(),
             "SOCKETS6" => sizes::<SocketKey<Addr6>, SocketValue<Addr6>>(),
+            // A prefix length in front of the address.
+            "IPCACHE4" => sizes::<[u32; 2], IpcacheValue>(),
+            "IPCACHE6" => sizes::<[u32; 5], IpcacheValue>(),
+            "TRAFFIC" => sizes::<TrafficKey, TrafficValue>(),
             "COUNTERS" | "FRONTEND_BITS" => sizes::<u32, u64>(),
             "CONFIG" => sizes::<u32, DatapathConfig>(),
             // A ring buffer has neither.

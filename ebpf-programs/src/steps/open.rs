@@ -15,7 +15,7 @@ use ebpf_abi::{
 use crate::access::{clear, count, entry, jiffies};
 use crate::balance::Place;
 use crate::family::Ip;
-use crate::hook::Hook;
+use crate::hook::EthernetHook;
 use crate::maps::Pending;
 use crate::steps::{conntrack, route, select};
 
@@ -42,7 +42,7 @@ pub struct Connection<'a, A> {
 /// that no second packet ever asks for is the first to make room.
 #[inline(never)]
 pub fn connection<A: Ip>(
-    hook: &impl Hook,
+    hook: &impl EthernetHook,
     packet: &Packet<A>,
     frontend: &FrontendValue,
     place: Place,
@@ -67,6 +67,7 @@ pub fn connection<A: Ip>(
         if !route::resolve(hook, &mut pending.request) {
             return Err(DropReason::NoRoute);
         }
+        route::keep_from_xdp(&mut pending.request, connection.config);
     }
     let request = &mut pending.request;
     if request.kind == ConntrackKind::TO_LOCAL || packet.ttl > 1 && hook.can_send(&request.next_hop)

@@ -32,6 +32,7 @@ pub fn entry<A: Ip>(
     if entry.kind != ConntrackKind::TO_LOCAL {
         // No route now does not mean none later: the entry stays, and TC drops with the reason.
         route::resolve(hook, entry);
+        route::keep_from_xdp(entry, config);
     }
     if is_request {
         keep_replies(packet, entry, config);

@@ -3,7 +3,8 @@
 use core::mem::{MaybeUninit, size_of};
 
 use aya_ebpf::helpers::generated::bpf_fib_lookup;
-use ebpf_abi::{ConntrackValue, DropReason, NextHop, Tuple};
+use ebpf_abi::conntrack::ConntrackKind;
+use ebpf_abi::{ConntrackValue, DatapathConfig, DropReason, NextHop, Tuple};
 
 use crate::access::clear;
 use crate::family::Ip;
@@ -107,6 +108,15 @@ pub fn resolve<A: Ip>(hook: &impl Hook, entry: &mut ConntrackValue<A>) -> bool {
     }
     forget(&mut entry.next_hop);
     route.is_ok()
+}
+
+/// Has TC send what goes to a backend on another node while encryption is on: there, and not after
+/// XDP, is a hook that stops packets from leaving in clear text.
+#[inline(always)]
+pub fn keep_from_xdp<A: Ip>(entry: &mut ConntrackValue<A>, config: &DatapathConfig) {
+    if config.flags & DatapathConfig::ENCRYPT != 0 && entry.kind == ConntrackKind::TO_REMOTE {
+        forget(&mut entry.next_hop);
+    }
 }
 
 /// True if there is a way for packets with this tuple that leads on from this node.

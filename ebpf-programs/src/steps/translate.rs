@@ -4,7 +4,9 @@ use core::ffi::c_void;
 
 use aya_ebpf::bindings::{__sk_buff, BPF_F_MARK_MANGLED_0, BPF_F_PSEUDO_HDR, BPF_F_RECOMPUTE_CSUM};
 use aya_ebpf::helpers::generated::{bpf_l3_csum_replace, bpf_l4_csum_replace, bpf_skb_store_bytes};
-use ebpf_abi::packet::{ETHERNET_LEN, Packet, TRANSPORT_OFFSET_MAX, TcpHeader, UdpHeader};
+use ebpf_abi::packet::{
+    ETHERNET_LEN, Packet, SegmentSize, TRANSPORT_OFFSET_MAX, TcpHeader, UdpHeader,
+};
 use ebpf_abi::{Be16, ConntrackValue, DropReason, NextHop, Protocol, checksum};
 
 use crate::access::{copy, header};
@@ -132,6 +134,35 @@ pub fn skb<A: Ip>(
         Err(DropReason::WriteFailed)
     } else {
         Ok(())
+    }
+}
+
+/// Replaces the largest segment that a TCP header offers.
+///
+/// The size may stand at an odd offset of the header, whose checksum then has its bytes swapped
+/// (RFC 1071, section 2). A failure leaves the packet as it was, which is a slow connection at worst.
+#[inline(always)]
+pub fn segment_size<A: Ip>(
+    skb: *mut __sk_buff,
+    packet: &Packet<A>,
+    offered: &SegmentSize,
+    allowed: Be16,
+) {
+    let (transport, offset) = (
+        u32::from(packet.transport_offset),
+        u32::from(offered.offset),
+    );
+    let in_sum = |size: Be16| match (offset - transport) % 2 {
+        0 => size.0,
+        _ => size.0.swap_bytes(),
+    };
+    let (from, to) = (in_sum(offered.size), in_sum(allowed));
+    // SAFETY: the context is valid; the helpers check offsets and report what they refuse.
+    unsafe {
+        let checksum = transport + TCP_CHECKSUM_OFFSET;
+        if bpf_l4_csum_replace(skb, checksum, from.into(), to.into(), 2) == 0 {
+            let _ = store(skb, offset, &allowed, 0);
+        }
     }
 }
 

@@ -24,7 +24,7 @@ fn every_program_loads_with_room_to_the_verifiers_limits() {
             assert!(verified.is_none_or(|verified| verified < INSTRUCTIONS_MAX));
             count += 1;
         }
-        assert_eq!(count, 13);
+        assert_eq!(count, 15);
     });
 }
 

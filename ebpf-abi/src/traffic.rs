@@ -1,0 +1,167 @@
+//! How much goes to each node, and whether it is encrypted: the account that shows that nothing
+//! leaves in clear text, or why it does.
+
+use bytemuck::{Pod, Zeroable};
+
+use crate::layout::layout;
+use crate::{Be16, DatapathConfig, IpcacheValue, NodeId, Protocol};
+
+/// Key of `TRAFFIC`.
+#[repr(C)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Default, Pod, Zeroable)]
+pub struct TrafficKey {
+    /// The node that the packets go to.
+    pub node: NodeId,
+    /// How they go.
+    pub path: TrafficPath,
+}
+
+/// How packets go to another node.
+#[repr(transparent)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Default, PartialOrd, Ord, Pod, Zeroable)]
+pub struct TrafficPath(pub u32);
+
+impl TrafficPath {
+    /// Encrypted. Counted before encryption, without what it adds.
+    pub const ENCRYPTED: Self = Self(0);
+    /// Clear text to pods, in a range that the operator allows it for.
+    pub const CLEAR_ALLOWED: Self = Self(1);
+    /// Clear text to pods while strict mode is off.
+    pub const CLEAR_NOT_STRICT: Self = Self(2);
+    /// Clear text to the node itself.
+    pub const CLEAR_NODE: Self = Self(3);
+    /// Clear text inside of a tunnel (VXLAN, Geneve, IP in IP) while strict mode is off.
+    pub const CLEAR_TUNNEL: Self = Self(4);
+    /// Dropped, because it would have left in clear text.
+    pub const DROPPED: Self = Self(5);
+
+    /// All of them with the names that users see.
+    pub const ALL: [(Self, &'static str); 6] = [
+        (Self::ENCRYPTED, "encrypted"),
+        (Self::CLEAR_ALLOWED, "clear_allowed"),
+        (Self::CLEAR_NOT_STRICT, "clear_not_strict"),
+        (Self::CLEAR_NODE, "clear_node"),
+        (Self::CLEAR_TUNNEL, "clear_tunnel"),
+        (Self::DROPPED, "dropped"),
+    ];
+}
+
+/// Value of `TRAFFIC`, one per CPU.
+#[repr(C)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Default, Pod, Zeroable)]
+pub struct TrafficValue {
+    /// Packets, as they are on the wire: a buffer of several segments counts as so many.
+    pub packets: u64,
+    /// Bytes, from the network header on.
+    pub bytes: u64,
+}
+
+/// UDP ports of tunnels.
+mod tunnel_port {
+    use crate::Be16;
+    /// VXLAN (RFC 7348).
+    pub const VXLAN: Be16 = Be16::new(4_789);
+    /// VXLAN, what Linux and flannel use unless told otherwise.
+    pub const VXLAN_LINUX: Be16 = Be16::new(8_472);
+    /// Geneve (RFC 8926).
+    pub const GENEVE: Be16 = Be16::new(6_081);
+}
+
+/// What becomes of a packet that is about to leave by an uplink in clear text, `None` if it goes to
+/// no other node.
+///
+/// `tunnelled` says that the packet is itself a tunnel's, which may carry pods' packets.
+#[inline(always)]
+pub fn path_in_clear(
+    destination: IpcacheValue,
+    tunnelled: bool,
+    config: &DatapathConfig,
+) -> Option<TrafficPath> {
+    let strict = config.flags & DatapathConfig::STRICT != 0;
+    let unless_strict = |path| {
+        if strict { TrafficPath::DROPPED } else { path }
+    };
+    if destination.has(IpcacheValue::LOCAL) {
+        None
+    } else if destination.has(IpcacheValue::CLEAR_ALLOWED) {
+        Some(TrafficPath::CLEAR_ALLOWED)
+    } else if destination.has(IpcacheValue::POD) {
+        Some(unless_strict(TrafficPath::CLEAR_NOT_STRICT))
+    } else if tunnelled {
+        Some(unless_strict(TrafficPath::CLEAR_TUNNEL))
+    } else {
+        Some(TrafficPath::CLEAR_NODE)
+    }
+}
+
+/// True if packets of this protocol to this UDP port (ignored for others) carry other packets.
+#[inline(always)]
+pub fn is_tunnel(protocol: Protocol, destination_port: Be16) -> bool {
+    matches!(protocol, Protocol::IPIP | Protocol::IPV6 | Protocol::GRE)
+        || protocol == Protocol::UDP
+            && matches!(
+                destination_port,
+                tunnel_port::VXLAN | tunnel_port::VXLAN_LINUX | tunnel_port::GENEVE
+            )
+}
+
+layout!(TrafficPath, size = 4);
+layout!(TrafficKey, size = 8, path @ 4);
+layout!(TrafficValue, size = 16, bytes @ 8);
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const STRICT: u32 = DatapathConfig::STRICT;
+
+    fn path(flags: u32, tunnelled: bool, config: u32) -> Option<TrafficPath> {
+        let destination = IpcacheValue {
+            node: NodeId(7),
+            flags,
+        };
+        let config = DatapathConfig {
+            flags: config,
+            ..DatapathConfig::default()
+        };
+        path_in_clear(destination, tunnelled, &config)
+    }
+
+    #[test]
+    fn strict_mode_drops_what_is_for_pods_or_may_be() {
+        use IpcacheValue as To;
+        assert_eq!(path(To::POD, false, STRICT), Some(TrafficPath::DROPPED));
+        let peer = To::POD | To::PEER;
+        assert_eq!(path(peer, false, STRICT), Some(TrafficPath::DROPPED));
+        assert_eq!(path(To::NODE, true, STRICT), Some(TrafficPath::DROPPED));
+        assert_eq!(path(To::NODE, false, STRICT), Some(TrafficPath::CLEAR_NODE));
+        let allowed = To::POD | To::CLEAR_ALLOWED;
+        assert_eq!(
+            path(allowed, false, STRICT),
+            Some(TrafficPath::CLEAR_ALLOWED)
+        );
+    }
+
+    #[test]
+    fn without_strict_mode_it_is_only_told_apart() {
+        use IpcacheValue as To;
+        assert_eq!(path(To::POD, false, 0), Some(TrafficPath::CLEAR_NOT_STRICT));
+        assert_eq!(path(To::NODE, true, 0), Some(TrafficPath::CLEAR_TUNNEL));
+    }
+
+    #[test]
+    fn what_stays_on_this_node_is_of_no_concern() {
+        use IpcacheValue as To;
+        for flags in [To::POD | To::LOCAL, To::NODE | To::LOCAL] {
+            assert_eq!(path(flags, false, STRICT), None);
+        }
+    }
+
+    #[test]
+    fn tunnels_are_told_by_protocol_or_port() {
+        let udp = |port| is_tunnel(Protocol::UDP, Be16::new(port));
+        assert!(udp(8_472) && udp(4_789) && udp(6_081) && !udp(53));
+        assert!(is_tunnel(Protocol::IPIP, Be16::default()));
+        assert!(!is_tunnel(Protocol::TCP, Be16::new(8_472)));
+    }
+}

@@ -1,0 +1,261 @@
+//! What must not leave in clear text, and the account of what does.
+//!
+//! Routing leads packets to other nodes' pods into the WireGuard device; nothing here encrypts. The
+//! programs at the uplinks drop what routing failed to lead there, from the first packet on and also
+//! while no agent runs. Those at the device itself count, report, keep TCP segments small enough for
+//! it, and hand the answers of remote backends to the balancer. The device carries bare IP packets:
+//! its buffers have no Ethernet header.
+
+use aya_ebpf::bindings::BPF_ANY;
+use ebpf_abi::conntrack::ConntrackKind;
+use ebpf_abi::event::ObservationPoint;
+use ebpf_abi::packet::{
+    self, ETHERNET_LEN, Frame, IPV6_LEN, Ipv4Header, Ipv6Header, Packet, UdpHeader, ethertype,
+};
+use ebpf_abi::traffic::{self, TrafficKey, TrafficPath, TrafficValue};
+use ebpf_abi::{
+    Addr4, Addr6, Be16, Counter, DatapathConfig, DropReason, IpcacheValue, NodeId, Protocol,
+};
+
+use crate::access::{config, count, traffic_of};
+use crate::balance::{self, Place, Verdict};
+use crate::emit;
+use crate::family::Ip;
+use crate::hook::{BareSkb, Skb};
+use crate::maps::TRAFFIC;
+use crate::observe;
+use crate::steps::{conntrack, frontend, translate};
+
+/// The settings while encryption is on.
+#[inline(always)]
+fn active() -> Option<&'static DatapathConfig> {
+    config().filter(|config| config.flags & DatapathConfig::ENCRYPT != 0)
+}
+
+/// True if a buffer about to leave by an uplink was dropped, as it would have left in clear text.
+/// Counts what goes to other nodes.
+#[inline(always)]
+pub fn stops_at_uplink(skb: &Skb<'_>) -> bool {
+    let Some(config) = active() else { return false };
+    // Encrypted already: what is inside was counted at the device.
+    if skb.mark() == config.encrypted_mark {
+        return false;
+    }
+    let frame = skb.bytes();
+    let stopped = match packet::network_protocol(&frame) {
+        Ok(ethertype::IPV4) => frame.read(ETHERNET_LEN).is_some_and(|ip: Ipv4Header| {
+            let offset = ETHERNET_LEN + usize::from(ip.version_ihl & 0x0f) * 4;
+            let tunnelled = is_tunnel(&frame, ip.protocol, offset);
+            leaves_in_clear(skb, &ip.destination, tunnelled, config)
+        }),
+        Ok(ethertype::IPV6) => frame.read(ETHERNET_LEN).is_some_and(|ip: Ipv6Header| {
+            let tunnelled = is_tunnel(&frame, ip.next_header, ETHERNET_LEN + IPV6_LEN);
+            leaves_in_clear(skb, &ip.destination, tunnelled, config)
+        }),
+        _ => false,
+    };
+    if stopped {
+        report_drop(skb);
+    }
+    stopped
+}
+
+/// True if a pod's buffer was dropped because its receiver is on a node that nobody has a key of.
+#[inline(always)]
+pub fn stops_at_pod(skb: &Skb<'_>) -> bool {
+    let Some(config) = active() else { return false };
+    if config.flags & DatapathConfig::STRICT == 0 {
+        return false;
+    }
+    let frame = skb.bytes();
+    let stopped = match packet::network_protocol(&frame) {
+        Ok(ethertype::IPV4) => frame
+            .read(ETHERNET_LEN)
+            .is_some_and(|ip: Ipv4Header| has_no_peer(skb, &ip.destination)),
+        Ok(ethertype::IPV6) => frame
+            .read(ETHERNET_LEN)
+            .is_some_and(|ip: Ipv6Header| has_no_peer(skb, &ip.destination)),
+        _ => false,
+    };
+    if stopped {
+        report_drop(skb);
+    }
+    stopped
+}
+
+/// Counts and observes a buffer that is about to be encrypted.
+#[inline(always)]
+pub fn leave_by_device(skb: &BareSkb<'_>) {
+    let Some(config) = active() else { return };
+    skb.pull_headers();
+    let frame = skb.bytes();
+    match skb.network_protocol() {
+        ethertype::IPV4 => {
+            if let Some(ip) = frame.read::<Ipv4Header>(0) {
+                account_encrypted(skb, &ip.destination);
+            }
+            if let Ok(packet) = packet::parse_ipv4(&frame) {
+                clamp_segments(skb, &frame, &packet, config);
+            }
+        }
+        ethertype::IPV6 => {
+            if let Some(ip) = frame.read::<Ipv6Header>(0) {
+                account_encrypted(skb, &ip.destination);
+            }
+            if let Ok(packet) = packet::parse_ipv6(&frame) {
+                clamp_segments(skb, &frame, &packet, config);
+            }
+        }
+        _ => {}
+    }
+    observe::bare(skb, ObservationPoint::TO_CRYPTO);
+}
+
+/// What becomes of a buffer that was decrypted.
+#[inline(always)]
+pub fn enter_by_device(skb: &BareSkb<'_>) -> Verdict {
+    if active().is_none() {
+        return Verdict::Pass;
+    }
+    skb.pull_headers();
+    if !answers_a_client(skb) {
+        observe::bare(skb, ObservationPoint::FROM_CRYPTO);
+        return Verdict::Pass;
+    }
+    // The answer leaves by an Ethernet interface, and the balancer reads Ethernet frames.
+    let skb = match skb.with_ethernet_header() {
+        Ok(skb) => skb,
+        Err(reason) => {
+            count(reason.counter());
+            return Verdict::Drop;
+        }
+    };
+    match balance::frame(&skb, Place::Uplink) {
+        // Its connection was forgotten in this very moment; the stack could not read the frame.
+        Verdict::Pass => {
+            count(Counter::DropNoRoute);
+            Verdict::Drop
+        }
+        verdict => verdict,
+    }
+}
+
+/// Lets a buffer leave unless it goes to another node and must be encrypted.
+#[inline(never)]
+fn leaves_in_clear<A: Ip>(
+    skb: &Skb<'_>,
+    destination: &A,
+    tunnelled: bool,
+    config: &DatapathConfig,
+) -> bool {
+    let Some(known) = A::ipcache(destination) else {
+        return false;
+    };
+    let Some(path) = traffic::path_in_clear(known, tunnelled, config) else {
+        return false;
+    };
+    account(skb, known.node, path);
+    path == TrafficPath::DROPPED
+}
+
+#[inline(never)]
+fn has_no_peer<A: Ip>(skb: &Skb<'_>, destination: &A) -> bool {
+    const REACHABLE: u32 = IpcacheValue::LOCAL | IpcacheValue::PEER | IpcacheValue::CLEAR_ALLOWED;
+    let Some(known) = A::ipcache(destination) else {
+        return false;
+    };
+    if !known.has(IpcacheValue::POD) || known.has(REACHABLE) {
+        return false;
+    }
+    account(skb, known.node, TrafficPath::DROPPED);
+    true
+}
+
+#[inline(never)]
+fn account_encrypted<A: Ip>(skb: &BareSkb<'_>, destination: &A) {
+    let node = A::ipcache(destination).map_or(NodeId(0), |known| known.node);
+    account(skb, node, TrafficPath::ENCRYPTED);
+}
+
+/// Adds a buffer to the account of a node.
+#[inline(always)]
+fn account<const LINK_LEN: usize>(skb: &Skb<'_, LINK_LEN>, node: NodeId, path: TrafficPath) {
+    let key = TrafficKey { node, path };
+    let (packets, bytes) = (skb.segments().into(), skb.network_len().into());
+    if let Some(value) = traffic_of(&key) {
+        value.packets += packets;
+        value.bytes += bytes;
+        return;
+    }
+    let first = TrafficValue { packets, bytes };
+    // A full table is one of more nodes than a cluster has; their traffic is in the total alone.
+    let _ = TRAFFIC.insert(&key, &first, BPF_ANY.into());
+}
+
+#[inline(never)]
+fn report_drop(skb: &Skb<'_>) {
+    count(DropReason::Unencrypted.counter());
+    let frame = skb.bytes();
+    match packet::network_protocol(&frame) {
+        Ok(ethertype::IPV4) => {
+            if let Ok(packet) = packet::parse_ipv4(&frame) {
+                emit::drop::<Addr4>(skb, &packet, DropReason::Unencrypted);
+            }
+        }
+        Ok(ethertype::IPV6) => {
+            if let Ok(packet) = packet::parse_ipv6(&frame) {
+                emit::drop::<Addr6>(skb, &packet, DropReason::Unencrypted);
+            }
+        }
+        _ => {}
+    }
+}
+
+/// True if a packet carries others. `offset` is that of its transport header.
+#[inline(always)]
+fn is_tunnel(frame: &Frame<'_>, protocol: Protocol, offset: usize) -> bool {
+    let port = match protocol {
+        Protocol::UDP => frame.read(offset),
+        _ => None,
+    };
+    let port = port.map_or(Be16::default(), |udp: UdpHeader| udp.destination_port);
+    traffic::is_tunnel(protocol, port)
+}
+
+/// Has the receiver of an opening TCP segment send no more at a time than the device takes.
+#[inline(never)]
+fn clamp_segments<A: Ip>(
+    skb: &BareSkb<'_>,
+    frame: &Frame<'_, 0>,
+    packet: &Packet<A>,
+    config: &DatapathConfig,
+) {
+    let Some(offered) = packet::max_segment_size(frame, packet) else {
+        return;
+    };
+    let room = config.encrypted_mtu.saturating_sub(A::HEADERS_LEN);
+    if room != 0 && u32::from(offered.size.get()) > room {
+        translate::segment_size(skb.skb(), packet, &offered, Be16::new(room as u16));
+    }
+}
+
+/// True if a decrypted packet is the answer of another node's backend to a client of this node's.
+#[inline(always)]
+fn answers_a_client(skb: &BareSkb<'_>) -> bool {
+    let frame = skb.bytes();
+    match skb.network_protocol() {
+        ethertype::IPV4 => {
+            packet::parse_ipv4(&frame).is_ok_and(|packet| is_from_remote::<Addr4>(&packet))
+        }
+        ethertype::IPV6 => {
+            packet::parse_ipv6(&frame).is_ok_and(|packet| is_from_remote::<Addr6>(&packet))
+        }
+        _ => false,
+    }
+}
+
+#[inline(never)]
+fn is_from_remote<A: Ip>(packet: &Packet<A>) -> bool {
+    active().is_some_and(|config| frontend::may_concern(packet, config))
+        && conntrack::find(packet).is_some_and(|entry| entry.kind == ConntrackKind::FROM_REMOTE)
+}
