@@ -1,6 +1,6 @@
 //! The settings that the programs read, and the generation that makes them look again.
 
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use aya::maps::{Array, MapData, MapError};
 use ebpf_abi::{Addr4, Addr6, DatapathConfig};
@@ -24,12 +24,7 @@ impl Settings {
     /// of the connection table looks current by accident.
     pub fn new(map: Array<MapData, DatapathConfig>, config: &Config) -> Result<Self, MapError> {
         let earlier = map.get(&0, 0)?;
-        let current = DatapathConfig {
-            generation: earlier.generation,
-            node4: earlier.node4,
-            node6: earlier.node6,
-            ..from_config(config)
-        };
+        let current = continued(&earlier, config);
         Ok(Self {
             shared: Arc::new(Mutex::new(Shared { map, current })),
         })
@@ -43,6 +38,17 @@ impl Settings {
         })
     }
 
+    /// Goes over to another configuration, as an agent does that adopts the map. The addresses stay;
+    /// before they are known nothing becomes valid.
+    pub fn set_config(&self, config: &Config) -> Result<(), MapError> {
+        let update = |current: &mut DatapathConfig| *current = continued(current, config);
+        if self.generation() == 0 {
+            update(&mut self.lock().current);
+            return Ok(());
+        }
+        self.change(update)
+    }
+
     /// Has every known connection checked at its next packet. Before the settings are valid there
     /// is none, and nothing happens.
     pub fn raise_generation(&self) -> Result<(), MapError> {
@@ -54,20 +60,30 @@ impl Settings {
 
     /// The generation in force.
     pub fn generation(&self) -> u32 {
-        self.shared
-            .lock()
-            .unwrap_or_else(PoisonError::into_inner)
-            .current
-            .generation
+        self.lock().current.generation
     }
 
     fn change(&self, change: impl FnOnce(&mut DatapathConfig)) -> Result<(), MapError> {
-        let mut shared = self.shared.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut shared = self.lock();
         change(&mut shared.current);
         // Zero stands for "not configured".
         shared.current.generation = shared.current.generation.wrapping_add(1).max(1);
         let current = shared.current;
         shared.map.set(0, current, 0)
+    }
+
+    fn lock(&self) -> MutexGuard<'_, Shared> {
+        self.shared.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// Another configuration for a node that keeps its addresses.
+fn continued(earlier: &DatapathConfig, config: &Config) -> DatapathConfig {
+    DatapathConfig {
+        generation: earlier.generation,
+        node4: earlier.node4,
+        node6: earlier.node6,
+        ..from_config(config)
     }
 }
 

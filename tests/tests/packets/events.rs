@@ -8,7 +8,7 @@ use ebpf_abi::{Counter, DropReason, Family, FlowEvent};
 use weir_agent::config::ByteSize;
 
 use crate::network::{Addresses, at, families};
-use crate::node::{Hook, Need, Node, on_node, on_node_with, small_config};
+use crate::node::{Hook, Need, Node, on_new_node, on_node, on_node_with, small_config};
 use crate::packet::{Packet, Transport};
 
 const SERVICE: u32 = 7;
@@ -346,7 +346,7 @@ fn what_tc_sends_on_is_told_once() {
 fn a_full_ring_loses_events_and_counts_them() {
     let mut config = small_config();
     config.flows.ring_buffer_bytes = ByteSize::from_bytes(4096);
-    on_node_with(&config, |node| {
+    on_new_node(&config, |node| {
         node.configure();
         // A record has a header of eight bytes before it.
         let room = 4096 / (size_of::<FlowEvent>() as u64 + 8);
@@ -375,7 +375,6 @@ fn nothing_is_told_when_flows_are_not_captured() {
     let mut config = small_config();
     config.flows.enabled = false;
     on_node_with(&config, |node| {
-        node.configure();
         for of in node.families() {
             services(node, &of);
             for hook in Hook::ALL {

@@ -270,7 +270,7 @@ fn network_of(pod: IpAddr) -> String {
 
 #[test]
 fn a_node_without_an_address_in_a_family_has_no_way_to_other_nodes() {
-    crate::node::on_node_with(&crate::node::small_config(), |node| {
+    on_node(|node| {
         node.settings()
             .set_addresses(weir_agent::datapath::interfaces::UplinkAddresses { v4: None, v6: None })
             .unwrap();

@@ -2,7 +2,7 @@
 
 use aya::programs::Program;
 
-use crate::node::{Need, on_node, on_node_with, small_config};
+use crate::node::{Need, on_node};
 
 /// What the verifier may look at per program before it gives up (`BPF_COMPLEXITY_LIMIT_INSNS`,
 /// from 5.2 on) is a million instructions; kernels differ in how well they prune.
@@ -10,7 +10,7 @@ const INSTRUCTIONS_MAX: u32 = 250_000;
 
 #[test]
 fn every_program_loads_with_room_to_the_verifiers_limits() {
-    on_node_with(&small_config(), |node| {
+    on_node(|node| {
         let mut count = 0;
         for (name, program) in node.programs() {
             let known = matches!(

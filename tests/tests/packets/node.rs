@@ -109,17 +109,23 @@ pub fn small_config() -> Config {
     config
 }
 
-/// The data plane that tests without wishes of their own use one after the other: loading it takes
-/// longer than most of them.
+/// The data plane that most tests use one after the other: loading it takes longer than most of
+/// them, and minutes where a machine is emulated.
 static SHARED: Mutex<Option<Loaded>> = Mutex::new(None);
 
 /// Runs a test on a configured node with nothing to balance.
 pub fn on_node(test: impl FnOnce(&mut Node) + Send) {
+    on_node_with(&small_config(), test);
+}
+
+/// Likewise with this configuration, capacities of maps left aside.
+pub fn on_node_with(config: &Config, test: impl FnOnce(&mut Node) + Send) {
     network::isolated(|| {
         let mut shared = SHARED.lock().unwrap_or_else(PoisonError::into_inner);
         let loaded = shared.take().unwrap_or_else(|| load(&small_config()));
         let mut node = Node::over(loaded);
         node.clear();
+        node.settings().set_config(config).expect("CONFIG");
         node.configure();
         test(&mut node);
         // Not reached by a test that fails, whose maps nobody wants.
@@ -127,8 +133,8 @@ pub fn on_node(test: impl FnOnce(&mut Node) + Send) {
     });
 }
 
-/// Runs a test on a node that has not been configured.
-pub fn on_node_with(config: &Config, test: impl FnOnce(&mut Node) + Send) {
+/// Runs a test on a node of its own that has not been configured.
+pub fn on_new_node(config: &Config, test: impl FnOnce(&mut Node) + Send) {
     network::isolated(|| test(&mut Node::over(load(config))));
 }
 

@@ -10,7 +10,7 @@ use weir_agent::lb::BackendAddress;
 use weir_agent::lb::apply::LbMaps;
 
 use crate::network::{Addresses, at, families};
-use crate::node::{Hook, Node, Verdict, on_node, on_node_with, small_config};
+use crate::node::{Hook, Node, Verdict, on_new_node, on_node, on_node_with, small_config};
 use crate::packet::{Packet, Transport, source_port};
 use crate::turned::{OPENERS, answer, answered_as, delivered};
 
@@ -67,7 +67,7 @@ fn both_directions_have_an_entry() {
 
 #[test]
 fn nothing_is_touched_before_the_agent_configured_it() {
-    on_node_with(&small_config(), |node| {
+    on_new_node(&small_config(), |node| {
         for of in node.families() {
             node.service(FIRST, of.vip, of.remote, false);
             node.service(SECOND, of.vip2, of.local, true);
@@ -198,10 +198,7 @@ fn two_frontends_of_one_local_backend_do_not_either() {
 fn on_node_with_ports(first: u16, last: u16, test: impl FnOnce(&mut Node) + Send) {
     let mut config = small_config();
     config.load_balancer.snat_ports = PortRange { first, last };
-    on_node_with(&config, |node| {
-        node.configure();
-        test(node);
-    });
+    on_node_with(&config, test);
 }
 
 #[test]
