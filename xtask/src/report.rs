@@ -46,7 +46,7 @@ impl Report {
                 Outcome::Passed => self.passed += 1,
                 Outcome::Failed => self.failed.push(format!("{suite}: {name}")),
                 Outcome::Skipped(reason) if skips == Skips::Fail => self.failed.push(format!(
-                    "{suite}: {name} (skipped where {NO_SKIP}=1: {reason})"
+                    "{suite}: {name} (skipped, which counts as failed here: {reason})"
                 )),
                 Outcome::Skipped(reason) => {
                     self.skipped.push(format!("{suite}: {name}: {reason}"));

@@ -2,7 +2,7 @@
 
 use std::process::ExitCode;
 
-use crate::artifacts::{Binaries, Kind, Profile};
+use crate::artifacts::{Binaries, Executable, Kind, Profile};
 use crate::report::Report;
 use crate::setup::{self, Need};
 use crate::suites;
@@ -19,8 +19,14 @@ pub fn run(workspace: &Workspace, fast: bool, filter: Option<&str>) -> anyhow::R
     let binaries = Binaries::build(workspace, Profile::Dev)?;
     let executables = suites::build(workspace)?;
 
+    let matrix = Matrix::load(workspace)?;
+    let runs_here = |made: &&Executable| match made.kind {
+        Kind::Program => false,
+        Kind::UnitTest => true,
+        Kind::IntegrationTest => !matrix.is_for_machines_only(&made.target),
+    };
     let mut report = Report::default();
-    for executable in executables.iter().filter(|made| made.kind != Kind::Program) {
+    for executable in executables.iter().filter(runs_here) {
         suites::run(workspace, executable, &binaries, filter, &mut report)?;
     }
     suites::run_examples(workspace, filter, &mut report)?;
@@ -30,7 +36,7 @@ pub fn run(workspace: &Workspace, fast: bool, filter: Option<&str>) -> anyhow::R
             binaries: &binaries,
             filter,
         };
-        report.merge(Matrix::load(workspace)?.run(workspace, &subject));
+        report.merge(matrix.run(workspace, &subject));
     }
     println!();
     Ok(report.conclude())

@@ -184,8 +184,45 @@ impl Matrix {
                 report.fail(&suite, &missed);
             }
         }
-        judge(&suite, results, &verdict, &folder, report);
+        self.judge(&suite, results, &verdict, &folder, report);
         Ok(())
+    }
+
+    /// Turns what a machine said and how it came to rest into outcomes.
+    fn judge(
+        &self,
+        suite: &str,
+        results: Results,
+        verdict: &Verdict,
+        folder: &Path,
+        report: &mut Report,
+    ) {
+        let done = results.done;
+        for (name, outcomes) in results.suites {
+            let skips = if self.is_for_machines_only(&name) {
+                Skips::Fail
+            } else {
+                Skips::Allowed
+            };
+            report.add(&format!("{suite}, {name}"), outcomes, skips);
+        }
+        for failure in results.failures {
+            report.fail(suite, &failure);
+        }
+        let console = folder.join(machine::CONSOLE);
+        let reason = match verdict {
+            Verdict::PoweredOff if done => return,
+            Verdict::PoweredOff => "qemu ended before the machine was done".to_owned(),
+            Verdict::Panicked(line) => line.clone(),
+            Verdict::TimedOut(limit) => format!("not done after {limit:?}"),
+        };
+        report.fail(suite, &format!("{reason}, see {}", console.display()));
+    }
+
+    /// True for an integration test that this machine is not expected to run itself.
+    pub fn is_for_machines_only(&self, target: &str) -> bool {
+        let suite = self.suites.iter().find(|suite| suite.target == target);
+        suite.is_some_and(|suite| suite.machines_only)
     }
 
     /// What goes into the machine beside the kernel.
@@ -219,23 +256,4 @@ fn read_results(folder: &Path) -> anyhow::Result<Results> {
     let log = folder.join(machine::RESULTS);
     let text = std::fs::read(&log).with_context(|| format!("cannot read {}", log.display()))?;
     Ok(results::parse(&String::from_utf8_lossy(&text)))
-}
-
-/// Turns what a machine said and how it came to rest into outcomes.
-fn judge(suite: &str, results: Results, verdict: &Verdict, folder: &Path, report: &mut Report) {
-    let done = results.done;
-    for (name, outcomes) in results.suites {
-        report.add(&format!("{suite}, {name}"), outcomes, Skips::Allowed);
-    }
-    for failure in results.failures {
-        report.fail(suite, &failure);
-    }
-    let console = folder.join(machine::CONSOLE);
-    let reason = match verdict {
-        Verdict::PoweredOff if done => return,
-        Verdict::PoweredOff => "qemu ended before the machine was done".to_owned(),
-        Verdict::Panicked(line) => line.clone(),
-        Verdict::TimedOut(limit) => format!("not done after {limit:?}"),
-    };
-    report.fail(suite, &format!("{reason}, see {}", console.display()));
 }

@@ -36,7 +36,7 @@ pub const NETWORK: [Program; 3] = [
 ];
 
 /// What virtual machines need.
-pub const VM: [Program; 5] = [
+pub const VM: [Program; 6] = [
     program("qemu-system-x86_64", "qemu-system-x86", "boots the kernels"),
     program("busybox", "busybox-static", "is the machine's userland"),
     program("dpkg-deb", "dpkg", "unpacks the kernels"),
@@ -46,6 +46,7 @@ pub const VM: [Program; 5] = [
         "iproute2",
         "builds and lists the devices of a cluster",
     ),
+    program("wg", "wireguard-tools", "sets up encrypted tunnels"),
 ];
 
 /// What is there, or else what lacks and why it is wanted.

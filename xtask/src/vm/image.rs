@@ -33,7 +33,7 @@ pub struct Contents {
 }
 
 /// Tools the suites call; a machine without one skips what needs it.
-const TOOLS: [&str; 3] = ["ip", "tc", "bpftool"];
+const TOOLS: [&str; 4] = ["ip", "tc", "bpftool", "wg"];
 
 /// Writes the initramfs.
 pub fn write(contents: &Contents, kernel: &Kernel, path: &Path) -> anyhow::Result<()> {
@@ -285,6 +285,7 @@ mod tests {
         let suite = SuiteSpec {
             target: "cluster".into(),
             only: vec!["core".into(), "v6".into()],
+            machines_only: false,
         };
         let fixed = "cluster --show-output --test-threads=2";
         assert_eq!(suite_line(&suite, None), format!("{fixed} core v6\n"));

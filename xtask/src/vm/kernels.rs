@@ -44,6 +44,10 @@ pub struct SuiteSpec {
     /// Tests to run, each by a part of its name; all when empty.
     #[serde(default)]
     pub only: Vec<String>,
+    /// True for a suite that asks for more than the machine under `cargo xtask test` may have: it
+    /// runs in these machines alone, and a skipped test of it counts as failed.
+    #[serde(default)]
+    pub machines_only: bool,
 }
 
 impl SuiteSpec {
@@ -81,6 +85,7 @@ mod tests {
         let suite = SuiteSpec {
             target: "cluster".into(),
             only: vec!["tcp".into(), "udp".into()],
+            machines_only: false,
         };
         let outcomes = |name: &str| BTreeMap::from([(name.to_owned(), Outcome::Passed)]);
         let ran = [
