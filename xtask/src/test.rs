@@ -36,7 +36,7 @@ pub fn run(workspace: &Workspace, fast: bool, filter: Option<&str>) -> anyhow::R
             binaries: &binaries,
             filter,
         };
-        report.merge(matrix.run(workspace, &subject));
+        report.merge(matrix.run(workspace, &subject)?);
     }
     println!();
     Ok(report.conclude())

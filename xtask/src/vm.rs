@@ -15,8 +15,13 @@ mod mirror;
 mod modules;
 mod results;
 
+use std::collections::BTreeMap;
+use std::fmt;
+use std::num::NonZeroUsize;
 use std::path::Path;
 use std::process::ExitCode;
+use std::sync::Mutex;
+use std::thread;
 use std::time::{Duration, Instant};
 
 use anyhow::Context as _;
@@ -26,7 +31,7 @@ use crate::report::{Report, Skips};
 use crate::setup::{self, Need};
 use crate::suites;
 use crate::vm::fetch::Kernel;
-use crate::vm::image::Contents;
+use crate::vm::image::{Contents, Image};
 use crate::vm::kernels::{KernelSpec, SuiteSpec};
 use crate::vm::machine::Verdict;
 use crate::vm::results::Results;
@@ -63,7 +68,7 @@ pub fn run(workspace: &Workspace, kernel: &str, filter: Option<&str>) -> anyhow:
         binaries: &binaries,
         filter,
     };
-    let report = matrix.run(workspace, &subject);
+    let report = matrix.run(workspace, &subject)?;
     println!();
     Ok(report.conclude())
 }
@@ -126,55 +131,86 @@ impl Matrix {
         Ok(())
     }
 
-    /// Runs the suites on every kernel, one after the other, with a result line for each.
-    pub fn run(&self, workspace: &Workspace, subject: &Subject<'_>) -> Report {
-        let mut all = Report::default();
-        let mut lines = Vec::new();
-        for spec in &self.kernels {
-            let begun = Instant::now();
-            let mut report = Report::default();
-            let suite = format!("kernel {}", spec.name);
-            if let Err(error) = self.run_one(workspace, spec, subject, &mut report) {
-                report.fail(&suite, &format!("{error:#}"));
+    /// Runs the suites on every kernel, with a result line for each.
+    ///
+    /// Machines have one processor each, and as many run at a time as there are processors here:
+    /// emulation shares nothing between machines, but much between the processors of one.
+    pub fn run(&self, workspace: &Workspace, subject: &Subject<'_>) -> anyhow::Result<Report> {
+        let common = image::common(&self.contents(workspace, subject)?)?;
+        let processors = thread::available_parallelism().map_or(1, NonZeroUsize::get);
+        let at_a_time = processors.min(self.kernels.len());
+        println!(
+            "\n     {} kernels, {at_a_time} at a time",
+            self.kernels.len()
+        );
+        let queue = Mutex::new(self.kernels.iter().enumerate());
+        let next = || queue.lock().expect("no holder of this lock panics").next();
+        let runs = Mutex::new(BTreeMap::new());
+        thread::scope(|scope| {
+            for _ in 0..at_a_time {
+                scope.spawn(|| {
+                    while let Some((index, spec)) = next() {
+                        let run = self.run_kernel(workspace, spec, &common, subject);
+                        let mut runs = runs.lock().expect("no holder of this lock panics");
+                        println!("{run}");
+                        runs.insert(index, run);
+                    }
+                });
             }
-            let verdict = if report.succeeded() { "ok" } else { "FAILED" };
-            let seconds = begun.elapsed().as_secs();
-            let line = format!("{suite}: {verdict}, {} ({seconds} s)", report.summary());
-            println!("{line}");
-            lines.push(line);
-            all.merge(report);
+        });
+        let runs = runs.into_inner().expect("no holder of this lock panics");
+        println!();
+        let mut all = Report::default();
+        for run in runs.into_values() {
+            println!("{}", run.line());
+            all.merge(run.report);
         }
-        println!("\n{}", lines.join("\n"));
-        all
+        Ok(all)
     }
 
-    fn run_one(
+    fn run_kernel(
         &self,
         workspace: &Workspace,
         spec: &KernelSpec,
+        common: &Image,
         subject: &Subject<'_>,
-        report: &mut Report,
+    ) -> Run {
+        let begun = Instant::now();
+        let mut run = Run {
+            kernel: spec.name.clone(),
+            shown: Vec::new(),
+            report: Report::default(),
+            seconds: 0,
+        };
+        if let Err(error) = self.boot(workspace, spec, common, subject, &mut run) {
+            run.report.fail(&run.title(), &format!("{error:#}"));
+        }
+        run.seconds = begun.elapsed().as_secs();
+        run
+    }
+
+    fn boot(
+        &self,
+        workspace: &Workspace,
+        spec: &KernelSpec,
+        common: &Image,
+        subject: &Subject<'_>,
+        run: &mut Run,
     ) -> anyhow::Result<()> {
         let kernel = Kernel::cached(&workspace.target, spec)
             .context("it is not here; `cargo xtask setup` fetches it")?;
-        let release = &kernel.release;
-        println!(
-            "\n     kernel {} ({release}), at most {} minutes",
-            spec.name, spec.minutes
-        );
-        let contents = self.contents(workspace, subject)?;
         let folder = workspace.target.join("vm").join("runs").join(&spec.name);
         let initramfs = folder.join("initramfs");
         std::fs::create_dir_all(&folder)
             .with_context(|| format!("cannot make {}", folder.display()))?;
-        image::write(&contents, &kernel, &initramfs)?;
+        image::write(common, &kernel, &workspace.root, &initramfs)?;
         let limit = Duration::from_mins(spec.minutes);
         let verdict = machine::boot(&kernel.image, &initramfs, &folder, limit)?;
-        let suite = format!("kernel {}", spec.name);
-        let results = read_results(&folder)?;
-        for line in &results.shown {
-            println!("{line}");
-        }
+        let mut results = read_results(&folder)?;
+        run.shown
+            .push(format!("\n     kernel {} ({})", spec.name, kernel.release));
+        run.shown.append(&mut results.shown);
+        let (suite, report) = (run.title(), &mut run.report);
         if subject.filter.is_none() && results.done {
             for missed in self
                 .suites
@@ -249,6 +285,45 @@ impl Matrix {
             programs: programs.map(|made| made.path.clone()).collect(),
             filter: subject.filter.map(str::to_owned),
         })
+    }
+}
+
+/// What came of one kernel.
+struct Run {
+    kernel: String,
+    /// What the suites said that is worth showing.
+    shown: Vec<String>,
+    report: Report,
+    seconds: u64,
+}
+
+impl Run {
+    fn title(&self) -> String {
+        format!("kernel {}", self.kernel)
+    }
+
+    /// The result line.
+    fn line(&self) -> String {
+        let verdict = if self.report.succeeded() {
+            "ok"
+        } else {
+            "FAILED"
+        };
+        let summary = self.report.summary();
+        format!(
+            "{}: {verdict}, {summary} ({} s)",
+            self.title(),
+            self.seconds
+        )
+    }
+}
+
+impl fmt::Display for Run {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        for line in &self.shown {
+            writeln!(f, "{line}")?;
+        }
+        f.write_str(&self.line())
     }
 }
 

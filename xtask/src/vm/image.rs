@@ -32,17 +32,25 @@ pub struct Contents {
     pub filter: Option<String>,
 }
 
+/// How many times longer than elsewhere the suites wait for something to happen: emulation is slow,
+/// and not the same on every machine.
+const PATIENCE: u32 = 5;
+
 /// Tools the suites call; a machine without one skips what needs it.
 const TOOLS: [&str; 4] = ["ip", "tc", "bpftool", "wg"];
 
-/// Writes the initramfs.
-pub fn write(contents: &Contents, kernel: &Kernel, path: &Path) -> anyhow::Result<()> {
+/// Collects what all machines have in common.
+pub fn common(contents: &Contents) -> anyhow::Result<Image> {
     let mut image = Image::default();
     add_userland(&mut image, &contents.workspace)?;
     add_binaries(&mut image, contents)?;
-    add_modules(&mut image, kernel, &contents.workspace)?;
-    image
-        .write(path)
+    Ok(image)
+}
+
+/// Writes the initramfs of a machine: what all have in common, and the modules of its kernel.
+pub fn write(common: &Image, kernel: &Kernel, workspace: &Path, path: &Path) -> anyhow::Result<()> {
+    let modules = modules(kernel, workspace)?;
+    write_archive(&[common, &modules], path)
         .with_context(|| format!("cannot write {}", path.display()))
 }
 
@@ -76,6 +84,7 @@ fn add_userland(image: &mut Image, workspace: &Path) -> anyhow::Result<()> {
 
 fn add_binaries(image: &mut Image, contents: &Contents) -> anyhow::Result<()> {
     let mut environment = Vec::new();
+    writeln!(environment, "export WEIR_PATIENCE={PATIENCE}")?;
     for (name, path) in contents.binaries.environment() {
         let inside = format!("/weir/{}", path.file_name().unwrap_or_default().display());
         image.stripped(&inside, path)?;
@@ -109,7 +118,8 @@ fn suite_line(suite: &SuiteSpec, filter: Option<&str>) -> String {
     [&fixed[..], &filters].concat().join(" ") + "\n"
 }
 
-fn add_modules(image: &mut Image, kernel: &Kernel, workspace: &Path) -> anyhow::Result<()> {
+fn modules(kernel: &Kernel, workspace: &Path) -> anyhow::Result<Image> {
+    let mut image = Image::default();
     let list = read(&workspace.join("tests/vm/modules"))?;
     let wanted = modules::parse_list(&String::from_utf8_lossy(&list));
     let mut order = Vec::new();
@@ -122,12 +132,12 @@ fn add_modules(image: &mut Image, kernel: &Kernel, workspace: &Path) -> anyhow::
         );
     }
     image.file("/weir/modules/order", 0o644, order);
-    Ok(())
+    Ok(image)
 }
 
 /// Files by their path inside the machine.
 #[derive(Debug, Default)]
-struct Image {
+pub struct Image {
     files: BTreeMap<String, (u32, Vec<u8>)>,
 }
 
@@ -189,20 +199,21 @@ impl Image {
         }
         Ok(())
     }
+}
 
-    fn write(&self, path: &Path) -> anyhow::Result<()> {
-        let mut archive = Archive::new(BufWriter::new(File::create(path)?));
-        for folder in folders(self.files.keys()) {
-            archive.folder(&folder)?;
-        }
-        archive.folder("/dev")?;
-        archive.device("/dev/console", (5, 1))?;
-        for (path, (permissions, content)) in &self.files {
-            archive.file(path, *permissions, content)?;
-        }
-        archive.finish()?;
-        Ok(())
+fn write_archive(images: &[&Image], path: &Path) -> anyhow::Result<()> {
+    let mut archive = Archive::new(BufWriter::new(File::create(path)?));
+    let files = || images.iter().flat_map(|image| &image.files);
+    for folder in folders(files().map(|(path, _)| path)) {
+        archive.folder(&folder)?;
     }
+    archive.folder("/dev")?;
+    archive.device("/dev/console", (5, 1))?;
+    for (path, (permissions, content)) in files() {
+        archive.file(path, *permissions, content)?;
+    }
+    archive.finish()?;
+    Ok(())
 }
 
 /// All folders above the given files, parents first.

@@ -81,7 +81,7 @@ fn command(kernel: &Path, initramfs: &Path, results: &Path) -> Command {
             "-cpu",
             CPU,
             "-smp",
-            "2",
+            "1",
             "-m",
             "2G",
         ])
