@@ -1,12 +1,33 @@
 //! Waiting for a condition with a deadline: the only kind of waiting in these tests.
+//!
+//! Deadlines are what a machine of the usual kind keeps by far. `WEIR_PATIENCE=4` makes all of them
+//! four times as long, for machines that are emulated.
 
+use std::env;
+use std::sync::LazyLock;
 use std::thread;
 use std::time::{Duration, Instant};
 
 use anyhow::{Result, anyhow};
 
-/// Pause between two looks at a condition.
+/// Shortest pause between two looks at a condition.
 const PAUSE: Duration = Duration::from_millis(10);
+/// The pause grows with the time waited, to this part of it: looking can be work, and who waits
+/// long waits for the machine.
+const SHARE: u32 = 20;
+
+/// How many times longer than usual to wait.
+static PATIENCE: LazyLock<u32> = LazyLock::new(|| {
+    let given = env::var("WEIR_PATIENCE").ok();
+    given
+        .and_then(|text| text.parse().ok())
+        .map_or(1, |times: u32| times.clamp(1, 100))
+});
+
+/// A time that something may take, on this machine.
+pub fn patiently(usual: Duration) -> Duration {
+    usual * *PATIENCE
+}
 
 /// Calls `look` until it returns a value, and returns that value.
 ///
@@ -16,13 +37,14 @@ const PAUSE: Duration = Duration::from_millis(10);
 /// taken, whatever the deadline.
 pub fn until<T>(what: &str, deadline: Duration, mut look: impl FnMut() -> Result<T>) -> Result<T> {
     let start = Instant::now();
+    let deadline = patiently(deadline);
     loop {
         match look() {
             Ok(value) => return Ok(value),
             Err(last) if start.elapsed() >= deadline => {
                 return Err(last.context(format!("waited {deadline:?} for {what}")));
             }
-            Err(_) => thread::sleep(PAUSE),
+            Err(_) => thread::sleep(PAUSE.max(start.elapsed() / SHARE)),
         }
     }
 }

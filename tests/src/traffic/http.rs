@@ -12,6 +12,7 @@ use anyhow::{Context, Result, bail, ensure};
 use serde::{Deserialize, Serialize};
 
 use super::{Answer, Failures, Job, Stop, Traffic, tcp_info};
+use crate::wait;
 
 /// Longest body that is read.
 const MOST_BODY_BYTES: usize = 64 * 1024;
@@ -59,7 +60,7 @@ impl Http {
             to,
             requests: 100,
             parallel: 1,
-            timeout: Duration::from_secs(5),
+            timeout: wait::patiently(Duration::from_secs(5)),
         }
     }
 }

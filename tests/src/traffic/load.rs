@@ -14,6 +14,7 @@ use anyhow::{Result, ensure};
 use serde::{Deserialize, Serialize};
 
 use super::{Failures, Job, Stop, Traffic, http};
+use crate::wait;
 
 /// A rate of connections to one address.
 #[derive(Clone, Debug, Serialize, Deserialize)]
@@ -59,7 +60,7 @@ impl Load {
             to,
             per_second,
             length,
-            timeout: Duration::from_secs(5),
+            timeout: wait::patiently(Duration::from_secs(5)),
             workers: 32,
         }
     }

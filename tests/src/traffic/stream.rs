@@ -9,6 +9,7 @@ use anyhow::{Context, Result, ensure};
 use serde::{Deserialize, Serialize};
 
 use super::{Answer, Job, Stop, Traffic, tcp_info};
+use crate::wait;
 
 /// Streams to one address, each sending a running number and awaiting it back.
 #[derive(Clone, Debug, Serialize, Deserialize)]
@@ -48,7 +49,7 @@ impl Stream {
             streams: 1,
             pause: Duration::from_millis(5),
             length: Duration::from_mins(1),
-            timeout: Duration::from_secs(10),
+            timeout: wait::patiently(Duration::from_secs(10)),
         }
     }
 

@@ -8,6 +8,7 @@ use anyhow::{Context, Result, ensure};
 use serde::{Deserialize, Serialize};
 
 use super::{Answer, Failures, Job, Stop, Traffic};
+use crate::wait;
 
 /// A number of UDP requests to one address.
 #[derive(Clone, Debug, Serialize, Deserialize)]
@@ -46,7 +47,7 @@ impl Udp {
             to,
             requests: 100,
             connected: false,
-            timeout: Duration::from_secs(2),
+            timeout: wait::patiently(Duration::from_secs(2)),
         }
     }
 
