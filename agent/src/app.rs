@@ -74,15 +74,14 @@ pub async fn run(loaded: Loaded) -> anyhow::Result<()> {
 
     let (synced_sender, synced) = oneshot::channel();
     let directory = config.source.manifests.directory.clone();
-    tasks.spawn(
-        "manifests",
-        manifests::run(
-            directory.clone(),
-            state.clone(),
-            synced_sender,
-            tasks.token(),
-        ),
+    let source = manifests::run(
+        directory.clone(),
+        config.paths.state.clone(),
+        state.clone(),
+        synced_sender,
+        tasks.token(),
     );
+    tasks.spawn("manifests", source);
 
     let balanced = Arc::new(ArcSwap::from_pointee(Balanced::default()));
     let load_factor = config.load_balancer.maglev.load_factor.get() as usize;
@@ -167,7 +166,9 @@ pub async fn uninstall(loaded: Loaded) -> anyhow::Result<()> {
         .await
         .context("removing the data plane")?;
     drop(socket);
-    if let Some(folder) = config.paths.socket.parent() {
+    let state = &config.paths.state;
+    manifests::forget(state).with_context(|| format!("emptying {}", state.display()))?;
+    for folder in config.paths.socket.parent().into_iter().chain([&**state]) {
         // Others may keep files there, and then it stays.
         let _ = std::fs::remove_dir(folder);
     }

@@ -4,6 +4,7 @@
 //! watch ──▶ directory ──▶ split ▸ tree ▸ kind ▸ parse ▸ convert ──▶ catalog ──▶ SharedState
 //! inotify   list, read    pure: one document at a time               pure: last good,
 //!                                                                    who counts, differences
+//!                         copies ◀── keeper: the last good state, for the next agent
 //! ```
 //!
 //! Read are `*.yaml`, `*.yml` and `*.json` in the directory itself, through links, so that it may
@@ -11,11 +12,13 @@
 //! first are left out. A file may hold several documents and `List`s.
 //!
 //! Nothing in a file can stop this source or harm what other documents say. Whatever is wrong is a
-//! problem with file, line and field, and the last good state of the object stays. If the directory
-//! goes, everything stays until it is back.
+//! problem with file, line and field, and the last good state of the object stays, also over a
+//! restart of the agent. If the directory goes, everything stays until it is back.
 
 mod catalog;
+mod copies;
 mod directory;
+mod keeper;
 mod kind;
 mod locate;
 mod parse;
@@ -23,9 +26,11 @@ mod split;
 mod tree;
 mod watch;
 
+use std::fs;
 use std::io;
+use std::mem;
 use std::panic::{self, AssertUnwindSafe};
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::time::Instant;
 
 use tokio::sync::oneshot;
@@ -34,14 +39,20 @@ use tokio_util::sync::CancellationToken;
 
 use crate::state::{Problem, Severity, SharedState};
 use catalog::{Catalog, Outcome};
+use copies::{Copies, Held};
 use directory::{Directory, Hints, ReadFile, Scope};
+use keeper::Keeper;
 use parse::{ParsedFile, parse, problem};
 use watch::Watch;
 
 /// Name under which the problems of this source are kept in the state.
 pub const REPORTER: &str = "manifests";
 
-/// Follows the manifests in `directory` until `stop` is cancelled.
+/// Folder of the copies within the agent's folder of state.
+const COPIES: &str = "manifests";
+
+/// Follows the manifests in `directory` until `stop` is cancelled; copies of their last good state
+/// are in `state_folder`.
 ///
 /// The first complete read is applied in one update; then `ready` is told. While the directory
 /// does not exist there is no such read: a problem says so, the state stays as it is, and the
@@ -49,12 +60,37 @@ pub const REPORTER: &str = "manifests";
 /// on a machine that is not overloaded. No input ends it, and it returns no error.
 pub async fn run(
     directory: PathBuf,
+    state_folder: PathBuf,
     state: SharedState,
     ready: oneshot::Sender<()>,
     stop: CancellationToken,
 ) -> anyhow::Result<()> {
-    let mut watch = Watch::new(directory.clone());
-    let mut reader = Reader::new(directory);
+    let copies = Copies::new(state_folder.join(COPIES));
+    let keeper = Keeper::default();
+    let keep = keeper
+        .clone()
+        .run(copies.clone(), state.clone(), stop.clone());
+    let watch = Watch::new(directory.clone());
+    let reader = Reader::new(directory, copies, keeper);
+    tokio::join!(keep, follow(watch, reader, state, ready, stop));
+    Ok(())
+}
+
+/// Removes the copies, for good.
+pub fn forget(state_folder: &Path) -> io::Result<()> {
+    match fs::remove_dir_all(state_folder.join(COPIES)) {
+        Err(error) if error.kind() != io::ErrorKind::NotFound => Err(error),
+        _ => Ok(()),
+    }
+}
+
+async fn follow(
+    mut watch: Watch,
+    mut reader: Reader,
+    state: SharedState,
+    ready: oneshot::Sender<()>,
+    stop: CancellationToken,
+) {
     let mut ready = Some(ready);
     let mut hints = Hints {
         scope: Scope::All,
@@ -69,7 +105,7 @@ pub async fn run(
             (reader, outcome)
         });
         let (returned, outcome) = tokio::select! {
-            () = stop.cancelled() => return Ok(()),
+            () = stop.cancelled() => return,
             read = read => read.unwrap_or_else(|error| panic::resume_unwind(error.into_panic())),
         };
         reader = returned;
@@ -84,7 +120,7 @@ pub async fn run(
             Err(problems) => state.update(|cluster| cluster.set_problems(REPORTER, problems)),
         }
         hints = tokio::select! {
-            () = stop.cancelled() => return Ok(()),
+            () = stop.cancelled() => return,
             hints = watch.changed() => hints,
         };
     }
@@ -102,16 +138,23 @@ fn apply(state: &SharedState, outcome: Outcome) {
 struct Reader {
     directory: Directory,
     catalog: Catalog,
+    copies: Copies,
+    keeper: Keeper,
+    /// Nothing has been read yet.
+    is_first: bool,
     /// Problems of the last successful read, to log only new ones.
     problems: Vec<Problem>,
 }
 
 impl Reader {
-    fn new(path: PathBuf) -> Self {
+    fn new(path: PathBuf, copies: Copies, keeper: Keeper) -> Self {
         let directory = Directory::new(path);
         Self {
             directory,
             catalog: Catalog::default(),
+            copies,
+            keeper,
+            is_first: true,
             problems: Vec::new(),
         }
     }
@@ -126,17 +169,58 @@ impl Reader {
             .map_err(|error| self.unlisted(&error))?;
         for name in &scan.removed {
             self.catalog.remove(name);
+            self.keeper.put(name, Held::new());
         }
         let files_read = scan.read.len();
         for file in scan.read {
-            let origin = file.path.display().to_string();
-            self.catalog
-                .put(&file.name, &origin, parse_file(&origin, &file));
+            self.take(&file);
+        }
+        if mem::take(&mut self.is_first) {
+            self.drop_stray_copies();
         }
         let outcome = self.catalog.settle();
         self.log(&outcome, files_read, start);
         self.problems.clone_from(&outcome.problems);
         Ok(outcome)
+    }
+
+    fn take(&mut self, file: &ReadFile) {
+        let origin = file.path.display().to_string();
+        let mut parsed = parse_file(&origin, file);
+        if parsed.lacks_something() && !self.catalog.holds(&file.name) {
+            self.restore(&file.name, &origin, &mut parsed);
+        }
+        let mut manifests = parsed.take_manifests();
+        self.catalog.put(&file.name, &origin, parsed);
+        let keys = self.catalog.keys(&file.name);
+        let held = keys.map(|key| (key.clone(), manifests.remove(key)));
+        self.keeper.put(&file.name, held.collect());
+    }
+
+    /// Has the catalog know what an earlier agent knew of a file that is broken now.
+    fn restore(&mut self, name: &str, origin: &str, parsed: &mut ParsedFile) {
+        match self.copies.read(name) {
+            Ok(None) => {}
+            Ok(Some(copy)) => self.catalog.put(name, origin, copy),
+            Err(error) => {
+                let message = format!(
+                    "its last good state, kept in {}, cannot be read: {error}",
+                    self.copies.folder().display()
+                );
+                let origin = origin.to_owned();
+                let lost = problem(Severity::Warning, origin, &"", "", message);
+                parsed.problems.push(lost);
+            }
+        }
+    }
+
+    /// Files that were removed while no agent ran must not come back.
+    fn drop_stray_copies(&self) {
+        for name in self.copies.list().into_keys() {
+            if !self.catalog.holds(&name) {
+                self.keeper.put(&name, Held::new());
+            }
+        }
     }
 
     fn unlisted(&self, error: &io::Error) -> Vec<Problem> {

@@ -179,6 +179,49 @@ fn a_bad_manifest_is_reported_and_disturbs_nothing() -> Result<()> {
 }
 
 #[test]
+fn the_last_good_state_outlives_an_agent_that_is_killed() -> Result<()> {
+    let cluster = start_with_web(&ordinary("lastgood"))?;
+    let agents = || cluster.nodes().iter().map(weir_tests::cluster::Node::agent);
+    let vip = cluster.vips(0)[0];
+    cluster.apply_text("service-web", "kind: [")?;
+    for agent in agents() {
+        let agent = agent?;
+        agent.kill9()?;
+        agent.start()?;
+        let problems = agent.status()?.problems();
+        let told = "serving the last good state of Service default/web";
+        ensure!(problems.iter().any(|p| p.contains(told)), "{problems:?}");
+        let list = agent.weir(&["service", "list"])?;
+        ensure!(list.contains(&format!("{vip}:{HTTP}")), "{list}");
+    }
+    assert_eq!(answering(&cluster, vip, 60)?.len(), 4);
+
+    let left = "web-3";
+    cluster.apply(&web().over(cluster.web_pods().filter(|pod| pod.name() != left)))?;
+    wait::until("the new state", SOON, || {
+        let names = answering(&cluster, vip, 60)?;
+        ensure!(
+            names.len() == 3 && !names.contains(left),
+            "{names:?} answer"
+        );
+        Ok(())
+    })?;
+
+    for agent in agents() {
+        agent?.kill9()?;
+    }
+    cluster.delete("service-web")?;
+    cluster.start_agents()?;
+    wait::until_true("the Service to be gone", SOON, || {
+        try_once(&cluster, vip, HTTP).is_err()
+    })?;
+    for agent in agents() {
+        assert_eq!(agent?.status()?.problems(), [""; 0]);
+    }
+    Ok(())
+}
+
+#[test]
 fn an_interface_that_appears_later_is_followed() -> Result<()> {
     let cluster = start_with_web(&ordinary("later"))?;
     let (node, pod) = (cluster.node("node1")?, cluster.pod("asker")?);

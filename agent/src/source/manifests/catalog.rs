@@ -56,6 +56,19 @@ impl Catalog {
         self.served.len()
     }
 
+    /// Whether there is a file of this name.
+    pub(super) fn holds(&self, name: &str) -> bool {
+        self.files.contains_key(name)
+    }
+
+    /// What a file holds now, as it was read last or kept from before.
+    pub(super) fn keys(&self, name: &str) -> impl Iterator<Item = &ObjectKey> {
+        self.files
+            .get(name)
+            .into_iter()
+            .flat_map(|file| file.objects.keys())
+    }
+
     /// Takes over a file that is new or was read again. `origin` is its name in problems.
     pub(super) fn put(&mut self, name: &str, origin: &str, parsed: ParsedFile) {
         let before = self.files.remove(name).unwrap_or_default();
@@ -152,10 +165,12 @@ fn kept_notice(kept: &[(ObjectKey, Definition)], origin: &str) -> Option<Problem
         .take(NAMED)
         .map(|(key, _)| key.to_string())
         .collect();
-    let more = if kept.len() > NAMED { ", ..." } else { "" };
+    let more = match kept.len().saturating_sub(NAMED) {
+        0 => String::new(),
+        more => format!(" and {more} more"),
+    };
     let message = format!(
-        "{} of its objects stay as they were when last read without error: {}{more}",
-        kept.len(),
+        "serving the last good state of {}{more}: what the file says now cannot be read",
         names.join(", ")
     );
     Some(problem(

@@ -4,7 +4,9 @@
 //! nothing from the others. Each step that may refuse says which object it was about, if the text
 //! tells, because that object's last good state is to stay.
 
+use std::collections::BTreeMap;
 use std::fmt::Write as _;
+use std::mem;
 use std::sync::Arc;
 
 use serde::de::DeserializeOwned;
@@ -44,6 +46,8 @@ pub(super) struct Item {
     pub(super) line: usize,
     /// `None` if it was refused; the problems tell why.
     pub(super) object: Option<Arc<Object>>,
+    /// The manifest of an accepted object as JSON, in one line; empty if it was refused.
+    pub(super) manifest: String,
 }
 
 impl ParsedFile {
@@ -55,6 +59,22 @@ impl ParsedFile {
             problems: vec![problem],
             lost_something: true,
         }
+    }
+
+    /// Whether something is not served as the file has it now, so that an earlier state may count.
+    pub(super) fn lacks_something(&self) -> bool {
+        self.lost_something || self.items.iter().any(|item| item.object.is_none())
+    }
+
+    /// Takes out the manifests of the accepted objects; of several of one name, the first.
+    pub(super) fn take_manifests(&mut self) -> BTreeMap<ObjectKey, String> {
+        let mut manifests = BTreeMap::new();
+        for item in self.items.iter_mut().filter(|item| item.object.is_some()) {
+            manifests
+                .entry(item.key.clone())
+                .or_insert_with(|| mem::take(&mut item.manifest));
+        }
+        manifests
     }
 }
 
@@ -226,6 +246,7 @@ impl Parser<'_> {
                     key,
                     line,
                     object: Some(Arc::new(object)),
+                    manifest: value.to_string(),
                 });
             }
             None => self.refuse(place, key),
@@ -240,6 +261,7 @@ impl Parser<'_> {
                     key,
                     line,
                     object: None,
+                    manifest: String::new(),
                 });
             }
             None => self.file.lost_something = true,
