@@ -14,7 +14,7 @@ use std::time::Duration;
 
 use anyhow::{Context, bail};
 use arc_swap::ArcSwap;
-use tokio::sync::{oneshot, watch};
+use tokio::sync::watch;
 
 use crate::api::socket::ApiSocket;
 use crate::api::{Api, Health};
@@ -58,7 +58,7 @@ pub async fn run(loaded: Loaded) -> anyhow::Result<()> {
 
     let xdp_mode = config.devices.xdp_mode;
     let mut attacher = Attacher::new(datapath.programs, pins, xdp_mode, probe.tcx.is_yes());
-    attach_sockets(&mut attacher, &probe);
+    let untranslated = attach_sockets(&mut attacher, &probe);
 
     let state = SharedState::new();
     let (addresses_sender, addresses) = watch::channel(BTreeSet::new());
@@ -72,7 +72,7 @@ pub async fn run(loaded: Loaded) -> anyhow::Result<()> {
         attach.run(interface_events, readiness.guard("attach to interfaces")),
     );
 
-    let (synced_sender, synced) = oneshot::channel();
+    let (synced_sender, synced) = watch::channel(false);
     let directory = config.source.manifests.directory.clone();
     let source = manifests::run(
         directory.clone(),
@@ -100,7 +100,13 @@ pub async fn run(loaded: Loaded) -> anyhow::Result<()> {
     let services_applied = readiness.guard("apply services");
     tasks.spawn(
         "services",
-        reconcile::run(reconciler, inputs, synced, services_applied, tasks.token()),
+        reconcile::run(
+            reconciler,
+            inputs,
+            synced.clone(),
+            services_applied,
+            tasks.token(),
+        ),
     );
 
     let hub = Arc::new(FlowHub::new(flow_capacity(&config)));
@@ -131,6 +137,8 @@ pub async fn run(loaded: Loaded) -> anyhow::Result<()> {
         adopted: datapath.adopted,
         node_name: config.node_name.clone(),
         manifests: directory,
+        synced,
+        untranslated,
     });
     let api = Api {
         node_name: config.node_name.clone(),
@@ -211,26 +219,19 @@ fn look_at_the_kernel(config: &Config) -> anyhow::Result<Probe> {
     Ok(probe)
 }
 
-/// Without the socket programs, connections are translated packet by packet; so this may fail.
-fn attach_sockets(attacher: &mut Attacher, probe: &Probe) {
-    let Some(cgroup) = probe
-        .cgroup_path
-        .as_deref()
-        .filter(|_| probe.cgroup_hooks.is_yes())
-    else {
-        tracing::warn!(
-            reason = probe.cgroup_hooks.detail(),
-            "sockets are not translated at connect; pods' packets are",
-        );
-        return;
+/// Without the socket programs, connections are translated packet by packet; so this may fail. Says
+/// why it did.
+fn attach_sockets(attacher: &mut Attacher, probe: &Probe) -> Option<String> {
+    let cgroup = probe.cgroup_path.as_deref();
+    let reason = match cgroup.filter(|_| probe.cgroup_hooks.is_yes()) {
+        Some(cgroup) => crate::error_chain(&attacher.sockets(cgroup).err()?),
+        None => probe.cgroup_hooks.detail().to_owned(),
     };
-    if let Err(error) = attacher.sockets(cgroup) {
-        let reason = crate::error_chain(&error);
-        tracing::error!(
-            reason,
-            "sockets are not translated at connect; pods' packets are"
-        );
-    }
+    tracing::error!(
+        reason,
+        "sockets are not translated at connect; pods' packets are"
+    );
+    Some(reason)
 }
 
 fn flow_capacity(config: &Config) -> NonZeroUsize {

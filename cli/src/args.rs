@@ -37,7 +37,9 @@ Exit codes:
   0  it worked
   1  it failed
   2  the command line makes no sense
-  3  no agent answers";
+  3  no agent answers
+  4  status: the agent is starting
+  5  status: something does not work: a part of the agent failed, or a manifest is not served";
 
 /// The commands.
 #[derive(Debug, Subcommand)]

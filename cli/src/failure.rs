@@ -14,6 +14,10 @@ pub enum Failure {
     Unreachable(String),
     /// The agent refused or failed. Exit code 1.
     Refused(tonic::Status),
+    /// The agent answers and is not ready yet. Exit code 4.
+    Starting(String),
+    /// The agent is ready, and something does not work. Exit code 5.
+    Degraded(String),
     /// Anything else. Exit code 1.
     Other(anyhow::Error),
 }
@@ -25,6 +29,8 @@ impl Failure {
             Self::Refused(_) | Self::Other(_) => 1,
             Self::Usage(_) => 2,
             Self::Unreachable(_) => 3,
+            Self::Starting(_) => 4,
+            Self::Degraded(_) => 5,
         }
     }
 
@@ -41,7 +47,10 @@ impl Failure {
 impl fmt::Display for Failure {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
-            Self::Usage(text) | Self::Unreachable(text) => f.write_str(text),
+            Self::Usage(text)
+            | Self::Unreachable(text)
+            | Self::Starting(text)
+            | Self::Degraded(text) => f.write_str(text),
             Self::Refused(status) => f.write_str(status.message()),
             Self::Other(error) => write!(f, "{error:#}"),
         }

@@ -2,9 +2,6 @@
 
 use std::io::{self, Write};
 
-use tonic_health::pb::HealthCheckRequest;
-use tonic_health::pb::health_check_response::ServingStatus;
-use tonic_health::pb::health_client::HealthClient;
 use weir_proto::admin::admin_client::AdminClient;
 use weir_proto::admin::{
     Counter, Datapath, Flows, Interface, InterfaceRole, MapLevel, Problem, Severity, Source,
@@ -25,22 +22,35 @@ pub(crate) async fn run(
     out: &mut (dyn Write + Send),
 ) -> Result<(), Failure> {
     let channel = server.connect().await?;
-    let answer = AdminClient::new(channel.clone())
+    let answer = AdminClient::new(channel)
         .status(StatusRequest {})
         .await?
         .into_inner();
     match args.output {
         Form::Json => json::write_line("weir.admin.v1.StatusResponse", &answer, true, out)?,
-        Form::Text => {
-            let check = HealthCheckRequest {
-                service: String::new(),
-            };
-            let health = HealthClient::new(channel).check(check).await?.into_inner();
-            let ready = health.status() == ServingStatus::Serving;
-            Screen { paint, out }.show(&answer, ready)?;
-        }
+        Form::Text => Screen { paint, out }.show(&answer)?,
     }
-    Ok(())
+    verdict(&answer)
+}
+
+/// Whether all is well, for the exit code.
+fn verdict(status: &StatusResponse) -> Result<(), Failure> {
+    let refused = status
+        .problems
+        .iter()
+        .filter(|problem| problem.severity() != Severity::Warning)
+        .count();
+    if !status.waiting_for.is_empty() {
+        let waits = status.waiting_for.join(", ");
+        return Err(Failure::Starting(format!("the agent has yet to {waits}")));
+    }
+    let text = match (status.failures.len(), refused) {
+        (0, 0) => return Ok(()),
+        (failures, 0) => format!("{failures} failures"),
+        (0, refused) => format!("{refused} errors in the input"),
+        (failures, refused) => format!("{failures} failures, {refused} errors in the input"),
+    };
+    Err(Failure::Degraded(format!("not all is well: {text}")))
 }
 
 /// Writes the sections one under the other.
@@ -50,11 +60,14 @@ struct Screen<'a> {
 }
 
 impl Screen<'_> {
-    fn show(&mut self, status: &StatusResponse, ready: bool) -> io::Result<()> {
-        let state = if ready {
-            self.paint.paint(Hue::Green, "ready")
-        } else {
-            self.paint.paint(Hue::Yellow, "starting")
+    fn show(&mut self, status: &StatusResponse) -> io::Result<()> {
+        let state = match verdict(status) {
+            Ok(()) => self.paint.paint(Hue::Green, "ready"),
+            Err(Failure::Starting(_)) => self.paint.paint(
+                Hue::Yellow,
+                &format!("starting (has yet to {})", status.waiting_for.join(", ")),
+            ),
+            Err(_) => self.paint.paint(Hue::Red, "degraded"),
         };
         let uptime = status.uptime.map_or(0, |uptime| uptime.seconds);
         self.line(
@@ -71,6 +84,7 @@ impl Screen<'_> {
         self.flows(&status.flows.clone().unwrap_or_default())?;
         self.maps(&status.maps)?;
         self.counters(&status.counters)?;
+        self.failures(&status.failures)?;
         self.problems(&status.problems)
     }
 
@@ -189,6 +203,18 @@ impl Screen<'_> {
         columns.write("  ", self.out)
     }
 
+    fn failures(&mut self, failures: &[String]) -> io::Result<()> {
+        if failures.is_empty() {
+            return Ok(());
+        }
+        self.line("Failures", &failures.len().to_string())?;
+        for failure in failures {
+            let mark = self.paint.paint(Hue::Red, "failed");
+            writeln!(self.out, "  {mark}: {failure}")?;
+        }
+        Ok(())
+    }
+
     fn problems(&mut self, problems: &[Problem]) -> io::Result<()> {
         if problems.is_empty() {
             return self.line("Problems", "none");
@@ -253,13 +279,13 @@ mod tests {
     use super::*;
     use weir_proto::admin::TcMode;
 
-    fn shown(status: &StatusResponse, ready: bool) -> String {
+    fn shown(status: &StatusResponse) -> String {
         let mut out = Vec::new();
         Screen {
             paint: Paint::new(false),
             out: &mut out,
         }
-        .show(status, ready)
+        .show(status)
         .unwrap();
         String::from_utf8(out).unwrap()
     }
@@ -311,11 +337,11 @@ mod tests {
                 synced: true,
             }),
             problems: vec![Problem {
-                severity: Severity::Error.into(),
+                severity: Severity::Warning.into(),
                 origin: "web.yaml:7".into(),
                 object: "Service shop/web".into(),
                 field: "spec.ports[0].port".into(),
-                message: "must be a number".into(),
+                message: "not honoured yet".into(),
             }],
             flows: Some(Flows {
                 seen: 1000,
@@ -324,9 +350,11 @@ mod tests {
                 rate: 12.5,
                 lost: vec![counter("kernel_ring_buffer", 3), counter("decoder", 0)],
             }),
+            waiting_for: vec![],
+            failures: vec![],
         };
         assert_eq!(
-            shown(&status, true),
+            shown(&status),
             "\
 Agent:     weir 0.1.0 on node-1, ready, up 3m12s
 Source:    manifests /etc/weir/manifests, revision 5, in step
@@ -340,22 +368,66 @@ Maps:
 Counters:
   events_sent   9
 Problems:  1
-  error: web.yaml:7: Service shop/web: spec.ports[0].port: must be a number
+  warning: web.yaml:7: Service shop/web: spec.ports[0].port: not honoured yet
 "
         );
     }
 
     #[test]
     fn an_agent_that_has_just_begun() {
-        let text = shown(&StatusResponse::default(), false);
+        let text = shown(&StatusResponse {
+            waiting_for: vec!["attach to interfaces".into(), "apply services".into()],
+            ..StatusResponse::default()
+        });
         for part in [
-            "starting",
+            "starting (has yet to attach to interfaces, apply services)",
             "first read not done",
             "sockets are not",
             "none lost",
             "Problems:  none",
         ] {
             assert!(text.contains(part), "{part}: {text}");
+        }
+    }
+
+    #[test]
+    fn what_failed_is_shown() {
+        let text = shown(&StatusResponse {
+            failures: vec!["not attached to eth0: busy".into()],
+            ..StatusResponse::default()
+        });
+        for part in [
+            "degraded",
+            "Failures:  1\n  failed: not attached to eth0: busy\n",
+        ] {
+            assert!(text.contains(part), "{part}: {text}");
+        }
+    }
+
+    #[test]
+    fn the_exit_code_tells_starting_and_degraded_from_well() {
+        let status = |waits: &[&str], failures: &[&str], problems: &[Severity]| StatusResponse {
+            waiting_for: waits.iter().map(ToString::to_string).collect(),
+            failures: failures.iter().map(ToString::to_string).collect(),
+            problems: problems
+                .iter()
+                .map(|severity| Problem {
+                    severity: (*severity).into(),
+                    ..Problem::default()
+                })
+                .collect(),
+            ..StatusResponse::default()
+        };
+        let cases = [
+            (status(&[], &[], &[]), 0),
+            (status(&[], &[], &[Severity::Warning]), 0),
+            (status(&["apply services"], &["x"], &[Severity::Error]), 4),
+            (status(&[], &["x"], &[]), 5),
+            (status(&[], &[], &[Severity::Warning, Severity::Error]), 5),
+        ];
+        for (status, expected) in cases {
+            let code = verdict(&status).map_or_else(|failure| failure.exit_code(), |()| 0);
+            assert_eq!(code, expected, "{status:?}");
         }
     }
 

@@ -23,6 +23,10 @@ pub use status::Status;
 
 /// Directory of the agent's files, as the node sees it.
 const DIRECTORY: &str = "/run/weir";
+/// Exit code of `weir status` while the agent starts.
+const STARTING: i32 = 4;
+/// Exit code of `weir status` when something does not work.
+const DEGRADED: i32 = 5;
 /// How long an agent may take to become ready, or to end.
 const DEADLINE: Duration = Duration::from_mins(1);
 
@@ -164,8 +168,9 @@ impl Agent {
                 // Waiting longer would not help: an inner error ends the wait.
                 return Ok(Err(anyhow!("the agent ended: {status}")));
             }
-            if !self.status()?.is_synced() {
-                bail!("it has not read all manifests");
+            let status = self.status()?;
+            if !status.is_synced() || !status.is_ready() {
+                bail!("it starts: {}", status.0["waiting_for"]);
             }
             Ok(Ok(()))
         });
@@ -205,13 +210,21 @@ impl Agent {
         serde_json::from_str(&text).with_context(|| format!("weir {arguments:?} printed {text:?}"))
     }
 
-    /// What the agent says of itself.
+    /// What the agent says of itself, well or not.
     ///
     /// # Errors
     ///
     /// When it does not answer.
     pub fn status(&self) -> Result<Status> {
-        self.weir_json(&["status", "-o", "json"]).map(Status)
+        let output = self.weir_output(&["status", "-o", "json"])?;
+        if !matches!(output.status.code(), Some(0 | STARTING | DEGRADED)) {
+            self.place.text_of("weir status", &output)?;
+        }
+        let text = String::from_utf8_lossy(&output.stdout);
+        let value = serde_json::from_str(&text);
+        value
+            .map(Status)
+            .with_context(|| format!("weir status printed {text:?}"))
     }
 
     /// Kills the agent with SIGKILL and returns when it is gone.

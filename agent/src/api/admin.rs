@@ -68,6 +68,8 @@ impl Admin for AdminService {
             source: Some(status.source.into()),
             problems: problems.into_iter().map(Into::into).collect(),
             flows: Some(flows),
+            waiting_for: status.waiting_for,
+            failures: status.failures,
         }))
     }
 

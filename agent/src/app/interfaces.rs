@@ -1,6 +1,6 @@
 //! Attaches to interfaces as they come and detaches as they go.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::net::IpAddr;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
@@ -14,12 +14,25 @@ use crate::lifecycle::ReadyGuard;
 
 /// The attacher, shared with status.
 #[derive(Clone)]
-pub struct SharedAttacher(Arc<Mutex<Attacher>>);
+pub struct SharedAttacher {
+    attacher: Arc<Mutex<Attacher>>,
+    /// Interfaces by index that should have programs and have none, with the reason.
+    refused: Arc<Mutex<BTreeMap<u32, String>>>,
+}
 
 impl SharedAttacher {
     /// Locks it; short, but for system calls.
     pub fn lock(&self) -> MutexGuard<'_, Attacher> {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+        self.attacher.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Interfaces that should have programs and have none: `NAME: REASON`.
+    pub fn refused(&self) -> Vec<String> {
+        self.lock_refused().values().cloned().collect()
+    }
+
+    fn lock_refused(&self) -> MutexGuard<'_, BTreeMap<u32, String>> {
+        self.refused.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
@@ -38,7 +51,10 @@ impl AttachTask {
         addresses: watch::Sender<BTreeSet<IpAddr>>,
     ) -> Self {
         Self {
-            attacher: SharedAttacher(Arc::new(Mutex::new(attacher))),
+            attacher: SharedAttacher {
+                attacher: Arc::new(Mutex::new(attacher)),
+                refused: Arc::default(),
+            },
             settings,
             addresses,
         }
@@ -50,7 +66,7 @@ impl AttachTask {
     }
 
     /// Runs until the watcher ends. One interface that cannot be attached to does not keep the
-    /// others from it; it is logged and missing in status.
+    /// others from it; it is logged and told in status.
     pub async fn run(
         self,
         mut events: mpsc::Receiver<InterfaceEvent>,
@@ -63,11 +79,14 @@ impl AttachTask {
                     if let Err(error) = self.attacher.lock().interface(&interface) {
                         let reason = crate::error_chain(&error);
                         tracing::error!(interface = interface.name, reason, "not attached");
+                        let text = format!("{}: {reason}", interface.name);
+                        self.attacher.lock_refused().insert(interface.ifindex, text);
                     }
                 }
                 InterfaceEvent::Changed(interface) => self.attacher.lock().rename(&interface),
                 InterfaceEvent::Removed(interface) => {
                     tracing::info!(interface = interface.name, "detached");
+                    self.attacher.lock_refused().remove(&interface.ifindex);
                     self.attacher.lock().detach(&interface);
                 }
                 InterfaceEvent::Addresses(addresses) => self.set_addresses(addresses)?,

@@ -7,6 +7,7 @@ use std::sync::Arc;
 use arc_swap::ArcSwap;
 use ebpf_abi::ABI_VERSION;
 use tokio::runtime::Handle;
+use tokio::sync::watch;
 
 use super::interfaces::SharedAttacher;
 use crate::api::admin::{
@@ -14,7 +15,7 @@ use crate::api::admin::{
     InterfaceRole, MapLevel, Scope, Service, ServicePort, SourceStatus, StatusSource, TcMode,
     XdpMode,
 };
-use crate::datapath::attach::{Attached, AttachedTc, AttachedXdp, CGROUP_PROGRAMS};
+use crate::datapath::attach::{Attached, AttachedTc, AttachedXdp, Attacher, CGROUP_PROGRAMS};
 use crate::datapath::counters::Counters;
 use crate::datapath::interfaces::{Role, route};
 use crate::datapath::settings::Settings;
@@ -46,6 +47,10 @@ pub struct Status {
     pub node_name: String,
     /// Where the manifests are.
     pub manifests: PathBuf,
+    /// The source has been read once.
+    pub synced: watch::Receiver<bool>,
+    /// Why sockets are not translated at connect, if they are not.
+    pub untranslated: Option<String>,
 }
 
 impl StatusSource for Status {
@@ -57,8 +62,11 @@ impl StatusSource for Status {
         } else {
             &CGROUP_PROGRAMS
         };
+        let waiting_for = self.readiness.pending();
         let counters = self.counters.all()?;
         Ok(AgentStatus {
+            failures: self.failures(&attacher, waiting_for.is_empty()),
+            waiting_for: waiting_for.into_iter().map(str::to_owned).collect(),
             datapath: DatapathStatus {
                 abi_version: ABI_VERSION,
                 interfaces: attacher.attached().map(interface).collect(),
@@ -76,7 +84,7 @@ impl StatusSource for Status {
                 kind: "manifests".into(),
                 location: self.manifests.display().to_string(),
                 revision: *self.state.subscribe().borrow(),
-                synced: self.readiness.is_ready(),
+                synced: *self.synced.borrow(),
             },
         })
     }
@@ -130,6 +138,34 @@ impl StatusSource for Status {
 }
 
 impl Status {
+    /// What should work and does not. While the agent starts, nothing is missing yet.
+    fn failures(&self, attacher: &Attacher, is_ready: bool) -> Vec<String> {
+        let mut failures = Vec::new();
+        if let Some(failure) = &self.balanced.load().failure {
+            failures.push(format!(
+                "services are not as they should be, trying again: {failure}"
+            ));
+        }
+        let refused = self.attached.refused();
+        let has_uplink = attacher
+            .attached()
+            .any(|attached| attached.interface.role == Role::Uplink);
+        if is_ready && refused.is_empty() && !has_uplink {
+            failures.push(
+                "no interface is an uplink, so nothing from outside is balanced: set \
+                 devices.uplinks"
+                    .to_owned(),
+            );
+        }
+        failures.extend(refused.iter().map(|text| format!("not attached to {text}")));
+        if let Some(reason) = &self.untranslated {
+            failures.push(format!(
+                "sockets are not translated at connect, pods' packets are: {reason}"
+            ));
+        }
+        failures
+    }
+
     /// How full the maps are that the agent alone writes. The tables of connections and flows make
     /// room by themselves.
     fn map_levels(&self) -> Vec<MapLevel> {

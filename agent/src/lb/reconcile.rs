@@ -99,7 +99,7 @@ pub struct Inputs {
 pub async fn run<M: LbMaps>(
     mut reconciler: Reconciler<M>,
     mut inputs: Inputs,
-    synced: tokio::sync::oneshot::Receiver<()>,
+    mut synced: watch::Receiver<bool>,
     ready: ReadyGuard,
     stop: CancellationToken,
 ) -> anyhow::Result<()> {
@@ -107,7 +107,8 @@ pub async fn run<M: LbMaps>(
         // The source may end first on a shutdown, and then there is no answer to wait for.
         biased;
         () = stop.cancelled() => return Ok(()),
-        answer = synced => answer?,
+        // An error says that the source is gone, and it only goes when the agent stops.
+        answer = synced.wait_for(|synced| *synced) => drop(answer?),
     }
     let mut revision = inputs.state.subscribe();
     let mut ready = Some(ready);

@@ -33,7 +33,7 @@ use std::panic::{self, AssertUnwindSafe};
 use std::path::{Path, PathBuf};
 use std::time::Instant;
 
-use tokio::sync::oneshot;
+use tokio::sync::watch::Sender;
 use tokio::task;
 use tokio_util::sync::CancellationToken;
 
@@ -54,7 +54,7 @@ const COPIES: &str = "manifests";
 /// Follows the manifests in `directory` until `stop` is cancelled; copies of their last good state
 /// are in `state_folder`.
 ///
-/// The first complete read is applied in one update; then `ready` is told. While the directory
+/// The first complete read is applied in one update; then `synced` is told. While the directory
 /// does not exist there is no such read: a problem says so, the state stays as it is, and the
 /// directory is waited for. Later changes are applied as one update each, within 100 ms of a write
 /// on a machine that is not overloaded. No input ends it, and it returns no error.
@@ -62,7 +62,7 @@ pub async fn run(
     directory: PathBuf,
     state_folder: PathBuf,
     state: SharedState,
-    ready: oneshot::Sender<()>,
+    synced: Sender<bool>,
     stop: CancellationToken,
 ) -> anyhow::Result<()> {
     let copies = Copies::new(state_folder.join(COPIES));
@@ -72,7 +72,7 @@ pub async fn run(
         .run(copies.clone(), state.clone(), stop.clone());
     let watch = Watch::new(directory.clone());
     let reader = Reader::new(directory, copies, keeper);
-    tokio::join!(keep, follow(watch, reader, state, ready, stop));
+    tokio::join!(keep, follow(watch, reader, state, synced, stop));
     Ok(())
 }
 
@@ -88,10 +88,9 @@ async fn follow(
     mut watch: Watch,
     mut reader: Reader,
     state: SharedState,
-    ready: oneshot::Sender<()>,
+    synced: Sender<bool>,
     stop: CancellationToken,
 ) {
-    let mut ready = Some(ready);
     let mut hints = Hints {
         scope: Scope::All,
         ..Hints::default()
@@ -112,10 +111,7 @@ async fn follow(
         match outcome {
             Ok(outcome) => {
                 apply(&state, outcome);
-                if let Some(ready) = ready.take() {
-                    // Nobody waits any more: the agent is about to stop.
-                    let _ = ready.send(());
-                }
+                synced.send_if_modified(|synced| !mem::replace(synced, true));
             }
             Err(problems) => state.update(|cluster| cluster.set_problems(REPORTER, problems)),
         }

@@ -17,6 +17,21 @@ impl Status {
         self.0["source"]["synced"] == true
     }
 
+    /// Has it nothing left to finish?
+    pub fn is_ready(&self) -> bool {
+        self.0["waiting_for"].as_array().is_none_or(Vec::is_empty)
+    }
+
+    /// What of the agent's own work failed.
+    pub fn failures(&self) -> Vec<String> {
+        let failures = self.0["failures"].as_array();
+        failures
+            .into_iter()
+            .flatten()
+            .map(Value::to_string)
+            .collect()
+    }
+
     /// Did it take over the maps of an agent before it?
     pub fn is_adopted(&self) -> bool {
         self.0["datapath"]["adopted"] == true
@@ -89,6 +104,9 @@ mod tests {
         let one = status(json!([pod, native]));
         assert_eq!((one.flows_seen(), one.flows_lost()), (u64::MAX, 5));
         assert!(one.is_xdp_native() && one.is_adopted() && !one.is_synced());
+        assert!(one.is_ready() && one.failures().is_empty());
+        let other = Status(json!({ "waiting_for": ["x"], "failures": ["y"] }));
+        assert!(!other.is_ready() && other.failures() == ["\"y\""]);
         assert!(!status(json!([pod, native, generic])).is_xdp_native());
         assert!(!status(json!([pod])).is_xdp_native(), "no uplink, no XDP");
     }

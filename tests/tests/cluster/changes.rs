@@ -147,8 +147,9 @@ fn a_bad_manifest_is_reported_and_disturbs_nothing() -> Result<()> {
             );
             Ok(())
         })?;
-        let text = node.agent()?.weir_output(&["status"])?;
-        let text = String::from_utf8_lossy(&text.stdout).into_owned();
+        let output = node.agent()?.weir_output(&["status"])?;
+        assert_eq!(output.status.code(), Some(5), "{output:?}");
+        let text = String::from_utf8_lossy(&output.stdout).into_owned();
         assert!(text.contains("broken.yaml"), "{text}");
     }
     // The text of a good Service made bad: its last good state stays.
@@ -173,6 +174,8 @@ fn a_bad_manifest_is_reported_and_disturbs_nothing() -> Result<()> {
         ensure!(problems.is_empty(), "{problems:?}");
         Ok(())
     })?;
+    // Well again, and says so to scripts too.
+    cluster.node("node1")?.agent()?.weir(&["status"])?;
     let report = load.stop()?;
     assert_eq!(report.failed, 0, "{report:?}");
     Ok(())

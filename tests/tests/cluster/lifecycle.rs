@@ -77,6 +77,32 @@ fn ten_kills_under_load_lose_no_connection() -> Result<()> {
 }
 
 #[test]
+fn an_agent_whose_source_is_missing_says_so_and_keeps_what_there_is() -> Result<()> {
+    let cluster = start_with_web(&ordinary("nosource"))?;
+    let agent = cluster.node("node1")?.agent()?;
+    agent.kill9()?;
+    let aside = agent.manifests().with_extension("aside");
+    std::fs::rename(agent.manifests(), &aside)?;
+    agent.launch()?;
+    wait::until("the agent to wait for its source", SOON, || {
+        let status = agent.status()?;
+        let waits = &status.0["waiting_for"];
+        ensure!(*waits == serde_json::json!(["apply services"]), "{waits}");
+        ensure!(!status.is_synced(), "nothing can have been read");
+        Ok(())
+    })?;
+    assert_eq!(agent.weir_output(&["status"])?.status.code(), Some(4));
+    for vip in cluster.vips(0) {
+        let report = cluster.client("client")?.http(vip, HTTP).run()?;
+        assert_eq!((report.failed, report.backends.len()), (0, 4), "{report:?}");
+    }
+    std::fs::rename(&aside, agent.manifests())?;
+    agent.wait_ready()?;
+    agent.weir(&["status"])?;
+    Ok(())
+}
+
+#[test]
 fn what_changed_while_no_agent_ran_is_made_good() -> Result<()> {
     let cluster = start_with_web(&ordinary("missed"))?;
     let agents = || cluster.nodes().iter().map(weir_tests::cluster::Node::agent);

@@ -29,6 +29,10 @@ pub struct AgentStatus {
     pub maps: Vec<MapLevel>,
     /// Where the desired state comes from.
     pub source: SourceStatus,
+    /// What the agent has yet to finish before it is ready.
+    pub waiting_for: Vec<String>,
+    /// What of its own work failed or is missing, and what to do.
+    pub failures: Vec<String>,
 }
 
 /// The programs in the kernel.
@@ -110,7 +114,7 @@ pub struct SourceStatus {
     pub location: String,
     /// Revision of the state.
     pub revision: u64,
-    /// The first full read is done.
+    /// The first full read is done and taken over.
     pub synced: bool,
 }
 

@@ -7,7 +7,7 @@ use std::path::Path;
 use std::time::Duration;
 
 use tempfile::TempDir;
-use tokio::sync::oneshot;
+use tokio::sync::watch;
 use tokio::time::timeout;
 
 use super::*;
@@ -26,7 +26,7 @@ fn service(name: &str, ip: &str) -> String {
 /// A source that follows a directory.
 struct Source {
     state: SharedState,
-    ready: oneshot::Receiver<()>,
+    synced: watch::Receiver<bool>,
     stop: CancellationToken,
     task: task::JoinHandle<anyhow::Result<()>>,
     /// Where copies are, unless the test has a place of its own.
@@ -43,17 +43,17 @@ impl Source {
 
     fn start_with(directory: &Path, state_folder: &Path) -> Self {
         let (state, stop) = (SharedState::new(), CancellationToken::new());
-        let (ready_sender, ready) = oneshot::channel();
+        let (synced_sender, synced) = watch::channel(false);
         let task = tokio::spawn(run(
             directory.to_owned(),
             state_folder.to_owned(),
             state.clone(),
-            ready_sender,
+            synced_sender,
             stop.clone(),
         ));
         Self {
             state,
-            ready,
+            synced,
             stop,
             task,
             state_folder: None,
@@ -65,7 +65,7 @@ impl Source {
     }
 
     async fn read_once(mut self) -> Self {
-        timeout(DEADLINE, &mut self.ready)
+        timeout(DEADLINE, self.synced.wait_for(|synced| *synced))
             .await
             .expect("first read in time")
             .unwrap();
@@ -320,12 +320,12 @@ async fn a_missing_directory_is_reported_and_waited_for() {
     let directory = root.path().join("deeper/manifests");
     let mut source = Source::start(&directory);
     source.expect(|source| source.problems().len() == 1).await;
-    assert!(source.ready.try_recv().is_err(), "nothing has been read");
+    assert!(!*source.synced.borrow(), "nothing has been read");
 
     fs::create_dir_all(&directory).unwrap();
     fs::write(directory.join("a.yaml"), service("web", "10.96.0.1")).unwrap();
     source.expect_services(&["web 10.96.0.1"]).await;
-    timeout(DEADLINE, &mut source.ready).await.unwrap().unwrap();
+    source.synced.wait_for(|synced| *synced).await.unwrap();
     assert_eq!(source.problems(), [""; 0]);
     source.stop().await;
 }
