@@ -4,6 +4,7 @@ pub mod api;
 pub mod app;
 pub mod config;
 pub mod datapath;
+pub mod encryption;
 pub mod flows;
 pub mod lb;
 pub mod lifecycle;

@@ -7,6 +7,7 @@ use clap::{Parser, Subcommand};
 use weir_agent::config::command::ConfigCommand;
 use weir_agent::config::{ConfigFlags, Loaded, Loader, ProcessEnvironment};
 use weir_agent::datapath::probe::command::ProbeCommand;
+use weir_agent::encryption::tunnel::serve::ServeArguments;
 use weir_agent::{app, lifecycle};
 
 /// Balances services, captures flows and needs no sidecar: the agent of one node
@@ -30,6 +31,10 @@ enum Command {
 
     /// Remove every trace of Weir from this node: links, pins, sockets, state
     Uninstall(ConfigFlags),
+
+    /// Serve a WireGuard device where the kernel has none; the agent starts it by itself
+    #[command(hide = true)]
+    WireguardDevice(ServeArguments),
 }
 
 fn main() -> ExitCode {
@@ -48,6 +53,7 @@ fn execute(command: Command) -> anyhow::Result<()> {
         Command::Config(command) => print!("{}", command.run(&ProcessEnvironment)?),
         Command::Probe(command) => print!("{}", command.run()?),
         Command::Uninstall(flags) => runtime()?.block_on(app::uninstall(load(&flags)?))?,
+        Command::WireguardDevice(device) => device.run()?,
     }
     Ok(())
 }

@@ -1,0 +1,388 @@
+//! The WireGuard device of this node: the kernel's, or that of a process of ours where the kernel
+//! has none. Both are used in the same way.
+//!
+//! A device is ours if its alias says so ([`ALIAS`]). Any other interface of the name is left alone
+//! and named in an error. What is ours is adopted as it is: sessions go on across restarts of the
+//! agent, and only what differs is written.
+
+mod apply;
+mod kernel;
+mod userspace;
+
+use std::fmt;
+use std::io;
+use std::path::{Path, PathBuf};
+
+use wireguard_control::Backend as ControlBackend;
+
+use super::key::{PrivateKey, PublicKey};
+use super::link::{IfIndex, LinkState, Netlink};
+use super::peers::{PeerChange, PeerTraffic, Peers};
+use super::values::{FirewallMark, InterfaceName, Port};
+
+/// Text on an interface that says that it is ours.
+pub const ALIAS: &str = "weir: encryption between nodes";
+
+/// Who encrypts.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Backend {
+    /// The kernel's own WireGuard.
+    Kernel,
+    /// A process of ours behind a TUN device.
+    Userspace,
+}
+
+impl Backend {
+    /// As a link's kind, see [`LinkState::kind`].
+    fn link_kind(self) -> &'static str {
+        match self {
+            Self::Kernel => "wireguard",
+            Self::Userspace => "tun",
+        }
+    }
+
+    fn control(self) -> ControlBackend {
+        match self {
+            Self::Kernel => ControlBackend::Kernel,
+            Self::Userspace => ControlBackend::Userspace,
+        }
+    }
+}
+
+impl fmt::Display for Backend {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::Kernel => "kernel",
+            Self::Userspace => "userspace",
+        })
+    }
+}
+
+/// What the device is to be, apart from its key and peers.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct DeviceSettings {
+    /// Its name.
+    pub name: InterfaceName,
+    /// UDP port for encrypted packets, on all addresses of the node.
+    pub port: Port,
+    /// Mark of encrypted packets, by which they do not enter the device again.
+    pub mark: FirewallMark,
+    /// Largest packet before encryption, in bytes.
+    pub mtu: u32,
+}
+
+/// What the device is.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct DeviceState {
+    /// Its public key; `None` before it has a private one.
+    pub public_key: Option<PublicKey>,
+    /// UDP port for encrypted packets.
+    pub port: Option<Port>,
+    /// Mark of encrypted packets.
+    pub mark: Option<FirewallMark>,
+    /// Its peers.
+    pub peers: Peers,
+    /// What went on with them.
+    pub traffic: std::collections::BTreeMap<PublicKey, PeerTraffic>,
+}
+
+/// Where the process of a userspace device comes from and leaves its record.
+#[derive(Clone, Debug)]
+pub struct ProcessPaths {
+    /// The program: this one.
+    pub program: PathBuf,
+    /// Folder for the record and the log, emptied by a reboot: `/run/weir`.
+    pub folder: PathBuf,
+}
+
+/// Why the device is not as it should be.
+#[derive(Debug, thiserror::Error)]
+pub enum DeviceError {
+    /// Someone else's interface has the name.
+    #[error(
+        "an interface {name} exists already and is not Weir's ({}): give Weir's device another \
+         name, or remove that one",
+        describe(kind, alias.as_deref())
+    )]
+    NameTaken {
+        /// The name.
+        name: InterfaceName,
+        /// What drives the interface.
+        kind: String,
+        /// What it says it is for.
+        alias: Option<String>,
+    },
+    /// Someone else receives on the port.
+    #[error(
+        "UDP port {port} is in use by someone else: give Weir's encryption another port on all \
+         nodes, or free it (`ss -ulpn 'sport = :{port}'` shows who has it)"
+    )]
+    PortTaken {
+        /// The port.
+        port: Port,
+    },
+    /// The kernel has no WireGuard.
+    #[error("the kernel has no WireGuard; the module is called `wireguard`")]
+    NotSupported,
+    /// The process of a userspace device did not come up.
+    #[error("the process of the userspace device {name} did not start: {reason}")]
+    Process {
+        /// Name of the device.
+        name: InterfaceName,
+        /// What it said.
+        reason: String,
+    },
+    /// The system refused.
+    #[error("{doing} {name}")]
+    Io {
+        /// What was tried.
+        doing: &'static str,
+        /// Name of the device.
+        name: InterfaceName,
+        /// What came of it.
+        source: io::Error,
+    },
+}
+
+fn describe(kind: &str, alias: Option<&str>) -> String {
+    let kind = if kind.is_empty() { "hardware" } else { kind };
+    alias.map_or_else(|| kind.to_owned(), |alias| format!("{kind}, {alias:?}"))
+}
+
+/// A device of ours that exists.
+#[derive(Debug)]
+pub struct Device {
+    name: InterfaceName,
+    index: IfIndex,
+    backend: Backend,
+}
+
+impl Device {
+    /// Makes the device, or adopts the one that exists; afterwards it is up and has these settings.
+    ///
+    /// # Errors
+    /// The name or the port is someone else's; nothing was changed then. A device of ours with the
+    /// other backend is replaced.
+    pub async fn create(
+        netlink: &Netlink,
+        settings: &DeviceSettings,
+        backend: Backend,
+        process: &ProcessPaths,
+    ) -> Result<Self, DeviceError> {
+        let name = &settings.name;
+        if let Some(link) = find_ours(netlink, name, &process.folder).await? {
+            if link.kind == backend.link_kind() && backend.answers(name).await {
+                return Self::adopt(netlink, settings, backend, &link).await;
+            }
+            remove(netlink, name, &link, process).await?;
+        }
+        let link = match backend {
+            Backend::Kernel => kernel::create(netlink, settings).await?,
+            Backend::Userspace => userspace::create(netlink, settings, process).await?,
+        };
+        Ok(Self {
+            name: name.clone(),
+            index: link,
+            backend,
+        })
+    }
+
+    async fn adopt(
+        netlink: &Netlink,
+        settings: &DeviceSettings,
+        backend: Backend,
+        link: &LinkState,
+    ) -> Result<Self, DeviceError> {
+        let name = settings.name.clone();
+        let device = Self {
+            index: link.index,
+            name,
+            backend,
+        };
+        let state = device.state().await?;
+        if state.mark != Some(settings.mark) {
+            device.set_mark(settings.mark).await?;
+        }
+        if state.port != Some(settings.port) {
+            device.set_port(settings.port).await?;
+        }
+        if link.alias.as_deref() != Some(ALIAS) {
+            let alias = netlink.set_alias(link.index, ALIAS).await;
+            alias.map_err(device.failed("mark as Weir's"))?;
+        }
+        if link.mtu != settings.mtu {
+            let set = netlink.set_mtu(link.index, settings.mtu).await;
+            set.map_err(device.failed("set the MTU of"))?;
+        }
+        if !link.up {
+            let up = netlink.set_up(link.index).await;
+            up.map_err(|source| device.port_or_io("switch on", settings.port, source))?;
+        }
+        Ok(device)
+    }
+
+    /// Its name.
+    pub fn name(&self) -> &InterfaceName {
+        &self.name
+    }
+
+    /// Its number.
+    pub fn index(&self) -> IfIndex {
+        self.index
+    }
+
+    /// Who encrypts.
+    pub fn backend(&self) -> Backend {
+        self.backend
+    }
+
+    /// Follows a change of the way's MTU.
+    pub async fn set_mtu(&self, netlink: &Netlink, mtu: u32) -> Result<(), DeviceError> {
+        let set = netlink.set_mtu(self.index, mtu).await;
+        set.map_err(self.failed("set the MTU of"))
+    }
+
+    /// What it is now.
+    pub async fn state(&self) -> Result<DeviceState, DeviceError> {
+        apply::read(&self.name, self.backend)
+            .await
+            .map_err(self.failed("read the state of"))
+    }
+
+    /// Sets the private key. The same key again changes nothing; another one ends every session.
+    pub async fn set_private_key(&self, key: &PrivateKey) -> Result<(), DeviceError> {
+        if self.state().await?.public_key == Some(key.public()) {
+            return Ok(());
+        }
+        apply::set_private_key(&self.name, self.backend, key)
+            .await
+            .map_err(self.failed("set the private key of"))
+    }
+
+    /// Makes the changes in their order, see [`super::peers::plan`]. Peers not named are untouched,
+    /// as are the sessions of those that only gain or lose prefixes.
+    pub async fn apply(&self, changes: &[PeerChange]) -> Result<(), DeviceError> {
+        apply::apply(&self.name, self.backend, changes)
+            .await
+            .map_err(self.failed("change the peers of"))
+    }
+
+    /// Removes the device and, if it has one, its process.
+    pub async fn delete(
+        self,
+        netlink: &Netlink,
+        process: &ProcessPaths,
+    ) -> Result<(), DeviceError> {
+        Self::delete_by_name(netlink, &self.name, process).await
+    }
+
+    /// Removes the device of this name if it is ours, whichever backend it has.
+    ///
+    /// # Errors
+    /// Also [`DeviceError::NameTaken`] if an interface has the name and is not ours.
+    pub async fn delete_by_name(
+        netlink: &Netlink,
+        name: &InterfaceName,
+        process: &ProcessPaths,
+    ) -> Result<(), DeviceError> {
+        match find_ours(netlink, name, &process.folder).await? {
+            Some(link) => remove(netlink, name, &link, process).await,
+            None => userspace::stop(name, &process.folder).await,
+        }
+    }
+
+    async fn set_mark(&self, mark: FirewallMark) -> Result<(), DeviceError> {
+        apply::set_mark(&self.name, self.backend, mark)
+            .await
+            .map_err(self.failed("set the mark of"))
+    }
+
+    async fn set_port(&self, port: Port) -> Result<(), DeviceError> {
+        let set = apply::set_port(&self.name, self.backend, port).await;
+        match set {
+            Ok(()) => Ok(()),
+            Err(source) => Err(self.port_or_io("set the port of", port, source)),
+        }
+    }
+
+    fn port_or_io(&self, doing: &'static str, port: Port, source: io::Error) -> DeviceError {
+        port_or_io(doing, &self.name, port, source)
+    }
+
+    fn failed(&self, doing: &'static str) -> impl FnOnce(io::Error) -> DeviceError + use<> {
+        failed(doing, &self.name)
+    }
+}
+
+impl Backend {
+    /// Whether the device behind a link that exists can be talked to.
+    async fn answers(self, name: &InterfaceName) -> bool {
+        match self {
+            Self::Kernel => true,
+            Self::Userspace => apply::read(name, self).await.is_ok(),
+        }
+    }
+}
+
+/// The interface of this name, if there is one and it is ours.
+async fn find_ours(
+    netlink: &Netlink,
+    name: &InterfaceName,
+    folder: &Path,
+) -> Result<Option<LinkState>, DeviceError> {
+    let link = netlink.link(name).await.map_err(failed("look at", name))?;
+    match link {
+        None => Ok(None),
+        Some(link) if link.alias.as_deref() == Some(ALIAS) => Ok(Some(link)),
+        // The agent may have been stopped between the start of the process and the alias.
+        Some(link)
+            if link.kind == Backend::Userspace.link_kind()
+                && userspace::is_running(name, folder) =>
+        {
+            Ok(Some(link))
+        }
+        Some(link) => Err(DeviceError::NameTaken {
+            name: name.clone(),
+            kind: link.kind,
+            alias: link.alias,
+        }),
+    }
+}
+
+async fn remove(
+    netlink: &Netlink,
+    name: &InterfaceName,
+    link: &LinkState,
+    process: &ProcessPaths,
+) -> Result<(), DeviceError> {
+    userspace::stop(name, &process.folder).await?;
+    let deleted = netlink.delete(link.index).await;
+    deleted.map_err(failed("remove", name))
+}
+
+fn failed(
+    doing: &'static str,
+    name: &InterfaceName,
+) -> impl FnOnce(io::Error) -> DeviceError + use<> {
+    let name = name.clone();
+    move |source| DeviceError::Io {
+        doing,
+        name,
+        source,
+    }
+}
+
+fn port_or_io(
+    doing: &'static str,
+    name: &InterfaceName,
+    port: Port,
+    source: io::Error,
+) -> DeviceError {
+    if source.kind() == io::ErrorKind::AddrInUse {
+        return DeviceError::PortTaken { port };
+    }
+    failed(doing, name)(source)
+}
+
+#[cfg(test)]
+mod tests;

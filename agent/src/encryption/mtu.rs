@@ -1,0 +1,1 @@
+//! Largest packets of the device and its routes.

@@ -1,0 +1,204 @@
+//! What to change about rules and routes. Pure.
+//!
+//! Routes come before the rules that lead to them, and go after them: no packet is sent to a table
+//! that is half filled.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::fmt;
+
+use netlink_packet_route::route::RouteMessage;
+use netlink_packet_route::rule::RuleMessage;
+
+use super::message::{
+    priority_of_rule, protocol_of_route, protocol_of_rule, show_route as show_route_message,
+    show_rule as show_rule_message, table_of_route, table_of_rule, to_route, to_rule,
+};
+use super::{
+    ActualRouting, Family, Foreign, PROTOCOL, PortProtocol, Route, RouteTarget, Routing,
+    RoutingError, Rule, RuleAction,
+};
+use crate::encryption::values::RouteTable;
+
+/// One change.
+#[derive(Clone, Debug, PartialEq)]
+pub enum RoutingChange {
+    /// A new route, or another one in place of that to the same prefix.
+    SetRoute(Route),
+    /// A new rule.
+    AddRule(Rule),
+    /// A rule of ours goes. As the kernel told it, since that may be more than a [`Rule`] can say.
+    RemoveRule(RuleMessage),
+    /// A route of ours goes.
+    RemoveRoute(RouteMessage),
+}
+
+impl fmt::Display for RoutingChange {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::SetRoute(route) => write!(f, "set {}", show_route(route)),
+            Self::AddRule(rule) => write!(f, "add {}", show_rule(rule)),
+            Self::RemoveRule(rule) => write!(f, "remove {}", show_rule_message(rule)),
+            Self::RemoveRoute(route) => write!(f, "remove {}", show_route_message(route)),
+        }
+    }
+}
+
+/// The changes that make `actual` the same as `desired`, in their order; nothing if it is.
+///
+/// # Errors
+/// Someone else uses the table or a priority.
+pub fn plan(
+    table: RouteTable,
+    desired: &Routing,
+    actual: &ActualRouting,
+) -> Result<Vec<RoutingChange>, RoutingError> {
+    refuse_foreign(table, desired, actual)?;
+    let mut changes = Vec::new();
+    let mut surplus_routes = Vec::new();
+    let mut present_routes = BTreeMap::new();
+    for message in our_routes(table, actual) {
+        let route = to_route(message);
+        let wanted = route.is_some_and(|route| {
+            let first = !present_routes.contains_key(&route.to);
+            first
+                && table_of_route(message) == table.get()
+                && desired.routes.contains_key(&route.to)
+        });
+        match route {
+            Some(route) if wanted => drop(present_routes.insert(route.to, route)),
+            _ => surplus_routes.push(RoutingChange::RemoveRoute(message.clone())),
+        }
+    }
+    for (to, route) in &desired.routes {
+        if present_routes.get(to) != Some(route) {
+            changes.push(RoutingChange::SetRoute(*route));
+        }
+    }
+    let mut present_rules = BTreeSet::new();
+    let mut surplus_rules = Vec::new();
+    for message in our_rules(actual) {
+        match to_rule(message) {
+            // The second of two that are the same is one too many.
+            Some(rule) if desired.rules.contains(&rule) && present_rules.insert(rule.clone()) => {}
+            _ => surplus_rules.push(RoutingChange::RemoveRule(message.clone())),
+        }
+    }
+    let missing = desired.rules.difference(&present_rules);
+    changes.extend(missing.map(|rule| RoutingChange::AddRule(rule.clone())));
+    changes.append(&mut surplus_rules);
+    changes.append(&mut surplus_routes);
+    Ok(changes)
+}
+
+/// The changes after which nothing of ours is left.
+pub fn removal(table: RouteTable, actual: &ActualRouting) -> Vec<RoutingChange> {
+    let rules = our_rules(actual).cloned().map(RoutingChange::RemoveRule);
+    let routes = our_routes(table, actual).cloned();
+    rules
+        .chain(routes.map(RoutingChange::RemoveRoute))
+        .collect()
+}
+
+fn our_rules(actual: &ActualRouting) -> impl Iterator<Item = &RuleMessage> {
+    let rules = actual.rules.iter();
+    rules.filter(|rule| protocol_of_rule(rule) == PROTOCOL)
+}
+
+/// Those of the table, and of a table that an earlier configuration named: rules of ours lead there.
+fn our_routes(table: RouteTable, actual: &ActualRouting) -> impl Iterator<Item = &RouteMessage> {
+    let led_to = our_rules(actual)
+        .map(table_of_rule)
+        .filter(|table| RouteTable::try_from(*table).is_ok());
+    let tables: BTreeSet<u32> = led_to.chain([table.get()]).collect();
+    actual.routes.iter().filter(move |route| {
+        protocol_of_route(route) == PROTOCOL && tables.contains(&table_of_route(route))
+    })
+}
+
+fn refuse_foreign(
+    table: RouteTable,
+    desired: &Routing,
+    actual: &ActualRouting,
+) -> Result<(), RoutingError> {
+    for message in &actual.routes {
+        let protocol = protocol_of_route(message);
+        if table_of_route(message) == table.get() && protocol != PROTOCOL {
+            let what = show_route_message(message);
+            let foreign = Foreign { what, protocol };
+            return Err(RoutingError::TableTaken { table, foreign });
+        }
+    }
+    for message in &actual.rules {
+        let protocol = protocol_of_rule(message);
+        if protocol == PROTOCOL {
+            continue;
+        }
+        let what = show_rule_message(message);
+        let foreign = Foreign { what, protocol };
+        if table_of_rule(message) == table.get() {
+            return Err(RoutingError::TableTaken { table, foreign });
+        }
+        let priority = priority_of_rule(message);
+        let same_place = desired
+            .rules
+            .iter()
+            .find(|rule| rule.priority.get() == priority);
+        if let Some(rule) = same_place {
+            let priority = rule.priority;
+            return Err(RoutingError::PriorityTaken { priority, foreign });
+        }
+    }
+    Ok(())
+}
+
+/// As `ip route` shows it.
+pub fn show_route(route: &Route) -> String {
+    let mut text = match route.target {
+        RouteTarget::Device(index) => format!("route {} dev #{}", route.to, index.0),
+        RouteTarget::Unreachable => format!("route unreachable {}", route.to),
+        RouteTarget::Prohibit => format!("route prohibit {}", route.to),
+    };
+    if let Some(source) = route.source {
+        text.push_str(&format!(" src {source}"));
+    }
+    if let Some(mtu) = route.mtu {
+        text.push_str(&format!(" mtu {mtu}"));
+    }
+    text
+}
+
+/// As `ip rule` shows it.
+pub fn show_rule(rule: &Rule) -> String {
+    let family = match rule.family {
+        Family::V4 => "",
+        Family::V6 => "IPv6 ",
+    };
+    let selector = &rule.selector;
+    let mut text = format!("{family}rule {}:", rule.priority);
+    if selector.not {
+        text.push_str(" not");
+    }
+    match selector.from {
+        Some(from) => text.push_str(&format!(" from {from}")),
+        None => text.push_str(" from all"),
+    }
+    if let Some(to) = selector.to {
+        text.push_str(&format!(" to {to}"));
+    }
+    if let Some((mark, mask)) = selector.mark {
+        text.push_str(&format!(" fwmark {mark}/{mask:#x}"));
+    }
+    if let Some((protocol, port)) = selector.port {
+        let protocol = match protocol {
+            PortProtocol::Tcp => "tcp",
+            PortProtocol::Udp => "udp",
+        };
+        text.push_str(&format!(" ipproto {protocol} dport {port}"));
+    }
+    text.push_str(&match rule.action {
+        RuleAction::Table(table) => format!(" lookup {table}"),
+        RuleAction::Main => " lookup main".to_owned(),
+        RuleAction::Prohibit => " prohibit".to_owned(),
+    });
+    text
+}

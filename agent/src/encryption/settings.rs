@@ -1,0 +1,1 @@
+//! What else of the host decides whether packets pass.

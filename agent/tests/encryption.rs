@@ -1,0 +1,11 @@
+//! The device, its peers and its routes, in network namespaces that stand for nodes.
+//!
+//! The device is the userspace one: it works with every kernel. It takes root.
+
+#[path = "encryption/node.rs"]
+mod node;
+
+#[path = "encryption/device.rs"]
+mod device;
+#[path = "encryption/traffic.rs"]
+mod traffic;

@@ -1,0 +1,1 @@
+//! Making, adopting and removing devices.
