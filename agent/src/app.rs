@@ -25,6 +25,7 @@ use crate::datapath::load;
 use crate::datapath::pins::Pins;
 use crate::datapath::probe::{self, Probe};
 use crate::datapath::remove;
+use crate::encryption::reconcile::{self as encryption, Encryption};
 use crate::flows::enrich::{Enricher, KernelInterfaceNames};
 use crate::flows::reader::FlowReader;
 use crate::flows::{FlowHub, Identities};
@@ -82,6 +83,29 @@ pub async fn run(loaded: Loaded) -> anyhow::Result<()> {
         tasks.token(),
     );
     tasks.spawn("manifests", source);
+
+    if config.encryption.enabled {
+        let work = Encryption::new(
+            &config,
+            probe.wireguard.is_yes(),
+            maps.encryption,
+            maps.settings.clone(),
+            attached.clone(),
+        )
+        .context("encryption")?;
+        let trigger = encryption::Trigger {
+            state: state.clone(),
+            addresses: addresses.clone(),
+            synced: synced.clone(),
+            ready: readiness.guard("encrypt"),
+        };
+        tasks.spawn("encryption", encryption::run(work, trigger, tasks.token()));
+    } else {
+        // Nothing depends on it: what is left over encrypts, or is of no use.
+        if let Err(error) = encryption::remove(&config, false).await {
+            tracing::warn!(reason = format!("{error:#}"), "encryption was not ended");
+        }
+    }
 
     let balanced = Arc::new(ArcSwap::from_pointee(Balanced::default()));
     let load_factor = config.load_balancer.maglev.load_factor.get() as usize;
@@ -173,6 +197,9 @@ pub async fn uninstall(loaded: Loaded) -> anyhow::Result<()> {
     let removed = remove::all(&pins)
         .await
         .context("removing the data plane")?;
+    encryption::remove(&config, true)
+        .await
+        .context("removing encryption")?;
     drop(socket);
     let state = &config.paths.state;
     manifests::forget(state).with_context(|| format!("emptying {}", state.display()))?;

@@ -13,6 +13,7 @@
 
 pub mod attach;
 pub mod counters;
+pub mod encryption_maps;
 pub mod events;
 pub mod interfaces;
 pub mod link;

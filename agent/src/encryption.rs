@@ -10,11 +10,14 @@
 //! Invariants: what is not ours is never changed, only named; a private key is never printed;
 //! a session is never reset for a change that concerns another peer.
 
+pub mod desired;
 pub mod device;
 pub mod key;
 pub mod link;
 pub mod mtu;
 pub mod peers;
+pub mod published;
+pub mod reconcile;
 pub mod routing;
 pub mod settings;
 pub mod tunnel;

@@ -10,6 +10,8 @@ use tokio::sync::{mpsc, watch};
 use crate::datapath::attach::Attacher;
 use crate::datapath::interfaces::{InterfaceEvent, UplinkAddresses};
 use crate::datapath::settings::Settings;
+use crate::encryption::link::IfIndex;
+use crate::encryption::reconcile::AttachDevice;
 use crate::lifecycle::ReadyGuard;
 
 /// The attacher, shared with status.
@@ -33,6 +35,12 @@ impl SharedAttacher {
 
     fn lock_refused(&self) -> MutexGuard<'_, BTreeMap<u32, String>> {
         self.refused.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl AttachDevice for SharedAttacher {
+    fn attach(&mut self, name: &str, index: IfIndex) -> anyhow::Result<()> {
+        Ok(self.lock().encrypting_device(name, index.0)?)
     }
 }
 

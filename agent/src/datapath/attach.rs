@@ -21,7 +21,7 @@ use aya::programs::{
     TcAttachType, Xdp, XdpMode,
 };
 
-use super::interfaces::{Interface, Role};
+use super::interfaces::{Interface, MacAddr, Role};
 use super::link;
 use super::pins::Pins;
 use crate::config;
@@ -122,6 +122,8 @@ pub struct Attacher {
     tc: AttachedTc,
     attached: BTreeMap<u32, Attached>,
     cgroup: Option<String>,
+    /// Number of the device that encrypts, once attached to.
+    encrypting: Option<u32>,
 }
 
 impl Attacher {
@@ -139,6 +141,7 @@ impl Attacher {
             tc,
             attached: BTreeMap::new(),
             cgroup: None,
+            encrypting: None,
         }
     }
 
@@ -175,6 +178,24 @@ impl Attacher {
         Ok(())
     }
 
+    /// Attaches what the device that encrypts needs.
+    pub fn encrypting_device(&mut self, name: &str, ifindex: u32) -> Result<(), AttachError> {
+        if self.encrypting == Some(ifindex) {
+            return Ok(());
+        }
+        let interface = Interface {
+            ifindex,
+            name: name.to_owned(),
+            role: Role::Uplink,
+            mtu: 0,
+            mac: MacAddr::default(),
+        };
+        self.tc("tc_wireguard_in", &interface, TcAttachType::Ingress)?;
+        self.tc("tc_wireguard_out", &interface, TcAttachType::Egress)?;
+        self.encrypting = Some(ifindex);
+        Ok(())
+    }
+
     /// Notes a new name, MTU or address.
     pub fn rename(&mut self, interface: &Interface) {
         if let Some(attached) = self.attached.get_mut(&interface.ifindex) {
@@ -197,6 +218,14 @@ impl Attacher {
     /// Detaches from interfaces that an earlier agent attached to and that are none of ours now.
     pub fn detach_leftovers(&mut self) -> io::Result<()> {
         for (program, ifindex) in self.pins.linked_interfaces()? {
+            // Their device goes with them; see `encryption::reconcile::remove`.
+            if program.starts_with("tc_wireguard") {
+                let name = nix::net::if_::if_indextoname(ifindex);
+                if name.is_err() {
+                    fs::remove_file(self.pins.interface_link(&program, ifindex))?;
+                }
+                continue;
+            }
             let role_changed = self.attached.get(&ifindex).is_none_or(|attached| {
                 (attached.interface.role == Role::Pod) != program.starts_with("tc_pod")
             });

@@ -14,6 +14,7 @@ use ebpf_abi::{
 };
 
 use super::counters::Counters;
+use super::encryption_maps::EncryptionMaps;
 use super::events::Events;
 use super::load::LoadError;
 use super::settings::Settings;
@@ -46,6 +47,8 @@ pub struct Maps {
     pub counters: Counters,
     /// Flow events.
     pub events: Events,
+    /// Whose addresses are, and how much went where.
+    pub encryption: EncryptionMaps,
     /// Entries that the load balancer's maps can hold, by name.
     pub capacities: Vec<(&'static str, u32)>,
 }
@@ -127,6 +130,11 @@ impl Maps {
             settings,
             counters: Counters::new(take(programs, "COUNTERS")?),
             events: Events::new(take(programs, "EVENTS")?),
+            encryption: EncryptionMaps {
+                ipcache4: take(programs, "IPCACHE4")?,
+                ipcache6: take(programs, "IPCACHE6")?,
+                traffic: take(programs, "TRAFFIC")?,
+            },
             capacities,
         })
     }

@@ -13,11 +13,13 @@ use netlink_packet_route::tc::TcHandle;
 use super::pins::Pins;
 
 /// TC programs by hook, as they are named on filters.
-const TC_PROGRAMS: [(&str, TcAttachType); 4] = [
+const TC_PROGRAMS: [(&str, TcAttachType); 6] = [
     ("tc_uplink_in", TcAttachType::Ingress),
     ("tc_uplink_out", TcAttachType::Egress),
     ("tc_pod_from", TcAttachType::Ingress),
     ("tc_pod_to", TcAttachType::Egress),
+    ("tc_wireguard_in", TcAttachType::Ingress),
+    ("tc_wireguard_out", TcAttachType::Egress),
 ];
 
 /// What was removed, for the operator.

@@ -2,6 +2,8 @@
 
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
+use std::net::IpAddr;
+
 use aya::maps::{Array, MapData, MapError};
 use ebpf_abi::{Addr4, Addr6, DatapathConfig};
 
@@ -49,6 +51,15 @@ impl Settings {
         self.change(update)
     }
 
+    /// Tells the programs how large a packet the device that encrypts takes, in bytes.
+    pub fn set_encrypted_mtu(&self, mtu_bytes: u32) -> Result<(), MapError> {
+        if self.lock().current.encrypted_mtu == mtu_bytes {
+            return Ok(());
+        }
+        self.lock().current.encrypted_mtu = mtu_bytes;
+        self.raise_generation()
+    }
+
     /// Has every known connection checked at its next packet. Before the settings are valid there
     /// is none, and nothing happens.
     pub fn raise_generation(&self) -> Result<(), MapError> {
@@ -56,6 +67,13 @@ impl Settings {
             return Ok(());
         }
         self.change(|_| {})
+    }
+
+    /// Addresses of this node, IPv4 and IPv6.
+    pub fn addresses(&self) -> [Option<IpAddr>; 2] {
+        let current = self.lock().current;
+        let known = |address: IpAddr| Some(address).filter(|address| !address.is_unspecified());
+        [known(current.node4.into()), known(current.node6.into())]
     }
 
     /// The generation in force.
@@ -83,6 +101,7 @@ fn continued(earlier: &DatapathConfig, config: &Config) -> DatapathConfig {
         generation: earlier.generation,
         node4: earlier.node4,
         node6: earlier.node6,
+        encrypted_mtu: earlier.encrypted_mtu,
         ..from_config(config)
     }
 }
@@ -96,13 +115,23 @@ fn from_config(config: &Config) -> DatapathConfig {
         tcp_idle_seconds: balancer.tcp_idle_timeout.get(),
         udp_idle_seconds: balancer.udp_idle_timeout.get(),
         flow_report_seconds: config.flows.report_interval.get(),
-        flags: if config.flows.enabled {
-            DatapathConfig::CAPTURE_FLOWS
-        } else {
-            0
-        },
+        flags: flags(config),
+        encrypted_mark: config.encryption.wireguard.firewall_mark.get(),
         ..DatapathConfig::default()
     }
+}
+
+/// Encryption is on from the first packet, whether or not there is a device yet: what needs one is
+/// dropped until there is.
+fn flags(config: &Config) -> u32 {
+    let encryption = &config.encryption;
+    let bit = |set: bool, bit: u32| if set { bit } else { 0 };
+    bit(config.flows.enabled, DatapathConfig::CAPTURE_FLOWS)
+        | bit(encryption.enabled, DatapathConfig::ENCRYPT)
+        | bit(
+            encryption.enabled && encryption.strict_mode.enabled,
+            DatapathConfig::STRICT,
+        )
 }
 
 /// `CONFIG_HZ`, which the coarse clock shows as its resolution.

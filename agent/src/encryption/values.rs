@@ -233,6 +233,16 @@ impl Prefix {
         self.0.contains(&address)
     }
 
+    /// The range as others have it.
+    pub fn net(self) -> IpNet {
+        self.0
+    }
+
+    /// Whether all of `other` lies in this range.
+    pub fn covers(self, other: Self) -> bool {
+        self.0.contains(&other.0)
+    }
+
     /// Whether an address lies in both.
     pub fn overlaps(self, other: Self) -> bool {
         self.0.contains(&other.0) || other.0.contains(&self.0)

@@ -10,6 +10,8 @@ use ipnet::IpNet;
 pub struct Node {
     /// Name.
     pub name: String,
+    /// `metadata.creationTimestamp`, seconds since 1970; manifests may not tell.
+    pub created_at_seconds: Option<i64>,
     /// `status.addresses` of type InternalIP, then ExternalIP.
     pub addresses: Vec<IpAddr>,
     /// `spec.podCIDRs`.

@@ -146,6 +146,11 @@ impl KeyStore {
         Ok(Self { folder })
     }
 
+    /// Whether there is a store below this folder.
+    pub fn exists(state_folder: &Path) -> bool {
+        state_folder.join(FOLDER).exists()
+    }
+
     /// The key in use, if there is one.
     pub fn load(&self) -> Result<Option<StoredKey>, KeyStoreError> {
         self.read(CURRENT)

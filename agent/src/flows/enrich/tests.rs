@@ -31,6 +31,7 @@ fn pod(name: &str, ip: &str) -> Object {
 
 fn node(name: &str, ip: &str, pods: &str) -> Object {
     Object::Node(Node {
+        created_at_seconds: None,
         name: name.into(),
         addresses: vec![ip.parse().unwrap()],
         pod_cidrs: vec![pods.parse().unwrap()],

@@ -88,6 +88,7 @@ fn pod(name: &str, address: &str, node: &str) -> Pod {
 
 fn node(addresses: &[&str]) -> Node {
     Node {
+        created_at_seconds: None,
         name: NODE.into(),
         addresses: ips(addresses),
         pod_cidrs: Vec::new(),

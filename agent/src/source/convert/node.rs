@@ -23,6 +23,10 @@ pub fn node(object: &api::Node, findings: &mut Findings) -> Option<Node> {
         let pod_cidrs = pod_cidrs(object.spec.as_ref(), findings);
         Some(Node {
             name: name?,
+            created_at_seconds: metadata
+                .creation_timestamp
+                .as_ref()
+                .map(|time| time.0.as_second()),
             addresses,
             pod_cidrs,
             labels: metadata.labels.clone().unwrap_or_default(),

@@ -64,6 +64,7 @@ fn pod(pod: &str, address: &str) -> Pod {
 
 fn node(name: &str, address: &str) -> Node {
     Node {
+        created_at_seconds: None,
         name: name.to_owned(),
         addresses: vec![ip(address)],
         pod_cidrs: vec![],
@@ -372,6 +373,7 @@ fn any_change() -> impl Strategy<Value = Change> {
     let node =
         (object_name(), prop::collection::vec(address(), 0..3)).prop_map(|(object, addresses)| {
             Object::Node(Node {
+                created_at_seconds: None,
                 addresses,
                 ..node(object, "10.0.0.0")
             })

@@ -1,0 +1,300 @@
+//! Which nodes there are, what belongs to each, and which of them are peers.
+//!
+//! Objects may contradict each other, by mistake or on purpose. The older Node counts, then the one
+//! whose name comes first; without a time of creation a Node is younger than all with one. That is
+//! the same on every node and cannot be won by a newcomer.
+
+use std::collections::BTreeMap;
+use std::net::{IpAddr, SocketAddr};
+
+use super::Inputs;
+use crate::config::EndpointFamily;
+use crate::encryption::Prefix;
+use crate::encryption::key::PublicKey;
+use crate::state::{ClusterState, Node, Problem, Severity};
+
+/// Annotation with the key of a node's device.
+pub const KEY_ANNOTATION: &str = "weir.dev/wireguard-public-key";
+/// Annotation with the key that the device will have soon.
+pub const NEXT_KEY_ANNOTATION: &str = "weir.dev/wireguard-public-key-next";
+
+/// Longest value of an annotation that is repeated in a message.
+const SHOWN_MAX: usize = 60;
+
+/// A node of the cluster as far as encryption is concerned.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Member {
+    /// Name.
+    pub name: String,
+    /// Whether and how it is reached.
+    pub standing: Standing,
+    /// Its pods: ranges, or single addresses where its Node names no ranges.
+    pub pods: Vec<Prefix>,
+    /// Its own addresses.
+    pub addresses: Vec<IpAddr>,
+    /// Its own traffic stays in clear text by the operator's word.
+    pub excepted: bool,
+}
+
+/// Whether and how a node is reached encrypted.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Standing {
+    /// It is the node of this agent.
+    This,
+    /// Encrypted.
+    Peer {
+        /// Key of its device.
+        key: PublicKey,
+        /// Key it will have soon.
+        next_key: Option<PublicKey>,
+        /// Where its device listens.
+        endpoint: SocketAddr,
+    },
+    /// Not: it has not published a key yet.
+    NoKey,
+    /// Not: its record is wrong, see the problems.
+    Refused,
+}
+
+/// All nodes, the oldest first, and what is wrong with their objects.
+pub fn members(state: &ClusterState, inputs: &Inputs<'_>) -> (Vec<Member>, Vec<Problem>) {
+    let mut nodes: Vec<&Node> = state.nodes().collect();
+    nodes.sort_by_key(|node| (age_rank(node), node.name.as_str()));
+    let mut claims = Claims::default();
+    // This node's addresses are this node's, whatever others say.
+    for node in nodes.iter().filter(|node| node.name == inputs.node_name) {
+        claims.take_addresses(node);
+    }
+    for node in &nodes {
+        claims.take_addresses(node);
+    }
+    claims.keys.extend(
+        [Some(inputs.own_key), inputs.own_next_key]
+            .into_iter()
+            .flatten()
+            .map(|key| (key, inputs.node_name.to_owned())),
+    );
+    let pods = pods_of_nodes_without_ranges(state);
+    let (own, others): (Vec<&Node>, Vec<&Node>) =
+        nodes.iter().partition(|node| node.name == inputs.node_name);
+    let members = own.into_iter().chain(others).map(|node| Member {
+        name: node.name.clone(),
+        pods: claims.take_pods(node, pods.get(node.name.as_str())),
+        addresses: claims.addresses_of(node),
+        standing: claims.standing(node, inputs),
+        excepted: is_excepted(node, inputs),
+    });
+    let members = members.collect();
+    (members, claims.problems)
+}
+
+/// Lower is older.
+fn age_rank(node: &Node) -> (bool, i64) {
+    (
+        node.created_at_seconds.is_none(),
+        node.created_at_seconds.unwrap_or_default(),
+    )
+}
+
+/// Addresses of the pods of those nodes whose Node names no ranges.
+fn pods_of_nodes_without_ranges(state: &ClusterState) -> BTreeMap<&str, Vec<Prefix>> {
+    let mut pods: BTreeMap<&str, Vec<Prefix>> = BTreeMap::new();
+    for pod in state
+        .pods()
+        .filter(|pod| !pod.host_network && !pod.finished)
+    {
+        let node = pod.node_name.as_deref().and_then(|name| state.node(name));
+        if let Some(node) = node.filter(|node| node.pod_cidrs.is_empty()) {
+            let prefixes = pod.ips.iter().copied().map(Prefix::from);
+            pods.entry(&node.name).or_default().extend(prefixes);
+        }
+    }
+    pods
+}
+
+fn is_excepted(node: &Node, inputs: &Inputs<'_>) -> bool {
+    let excepted = &inputs.config.node_except_labels;
+    excepted.iter().any(|selector| {
+        let label = node.labels.get(&selector.name);
+        label.is_some_and(|value| selector.value.as_ref().is_none_or(|wanted| wanted == value))
+    })
+}
+
+/// What has been given to whom.
+#[derive(Default)]
+struct Claims<'a> {
+    addresses: BTreeMap<IpAddr, &'a str>,
+    /// By first address; no two overlap.
+    pods: BTreeMap<IpAddr, (Prefix, &'a str)>,
+    keys: BTreeMap<PublicKey, String>,
+    problems: Vec<Problem>,
+}
+
+impl<'a> Claims<'a> {
+    fn take_addresses(&mut self, node: &'a Node) {
+        for address in &node.addresses {
+            self.addresses.entry(*address).or_insert(&node.name);
+        }
+    }
+
+    /// The node's addresses but those that an older one has.
+    fn addresses_of(&mut self, node: &Node) -> Vec<IpAddr> {
+        let mut own = Vec::new();
+        for address in &node.addresses {
+            match self.addresses.get(address) {
+                Some(owner) if *owner == node.name => own.push(*address),
+                Some(owner) => {
+                    let message = format!(
+                        "{address} is the address of Node {owner} as well, which is older and keeps it"
+                    );
+                    self.problems
+                        .push(problem(node, "status.addresses", message));
+                }
+                None => {}
+            }
+        }
+        own
+    }
+
+    /// The node's pods but those that an older node has, or that are none.
+    fn take_pods(&mut self, node: &'a Node, single: Option<&Vec<Prefix>>) -> Vec<Prefix> {
+        let ranges = node.pod_cidrs.iter().copied().map(Prefix::from);
+        let claimed: Vec<_> = ranges
+            .chain(single.into_iter().flatten().copied())
+            .collect();
+        let mut taken = Vec::with_capacity(claimed.len());
+        for prefix in claimed {
+            match self.objection(prefix, node) {
+                None => {
+                    self.pods.insert(prefix.address(), (prefix, &node.name));
+                    taken.push(prefix);
+                }
+                Some(message) => self.problems.push(problem(node, "spec.podCIDRs", message)),
+            }
+        }
+        taken
+    }
+
+    fn objection(&self, prefix: Prefix, node: &Node) -> Option<String> {
+        if prefix.length() == 0 {
+            return Some(format!(
+                "{prefix} is everything there is, not the range of a node's pods"
+            ));
+        }
+        let inside = self.addresses.range(prefix.address()..).next();
+        if let Some((address, owner)) = inside.filter(|(address, _)| prefix.contains(**address)) {
+            return Some(format!(
+                "{prefix} holds {address}, the address of Node {owner}: nothing in it is sent to \
+                 {}",
+                node.name
+            ));
+        }
+        let before = self.pods.range(..=prefix.address()).next_back();
+        let after = self.pods.range(prefix.address()..).next();
+        let (_, (other, owner)) = [before, after]
+            .into_iter()
+            .flatten()
+            .find(|(_, (other, _))| other.overlaps(prefix))?;
+        (*owner != node.name).then(|| {
+            format!(
+                "{prefix} overlaps {other} of Node {owner}, which is older and keeps it: nothing \
+                 in {prefix} is sent to {}",
+                node.name
+            )
+        })
+    }
+
+    fn standing(&mut self, node: &Node, inputs: &Inputs<'_>) -> Standing {
+        if node.name == inputs.node_name {
+            return Standing::This;
+        }
+        let Some(text) = annotation(node, KEY_ANNOTATION, inputs) else {
+            return Standing::NoKey;
+        };
+        let Some(key) = self.take_key(node, KEY_ANNOTATION, text) else {
+            return Standing::Refused;
+        };
+        let next_key = annotation(node, NEXT_KEY_ANNOTATION, inputs)
+            .and_then(|text| self.take_key(node, NEXT_KEY_ANNOTATION, text));
+        let Some(address) = self.endpoint(node, inputs) else {
+            let message = "there is no address to send encrypted packets to".to_owned();
+            self.problems
+                .push(problem(node, "status.addresses", message));
+            return Standing::Refused;
+        };
+        let port = u16::try_from(inputs.config.wireguard.port.get()).unwrap_or_default();
+        Standing::Peer {
+            key,
+            next_key,
+            endpoint: SocketAddr::new(address, port),
+        }
+    }
+
+    fn take_key(&mut self, node: &Node, annotation: &str, text: &str) -> Option<PublicKey> {
+        let field = format!("metadata.annotations[{annotation}]");
+        let key: PublicKey = match text.parse() {
+            Ok(key) => key,
+            Err(error) => {
+                let shown: String = text.chars().take(SHOWN_MAX).collect();
+                let message = format!(
+                    "{shown:?} is no key of WireGuard: {error}; the agent of that node writes it, \
+                     and will again if the annotation is removed"
+                );
+                self.problems.push(problem(node, &field, message));
+                return None;
+            }
+        };
+        if let Some(owner) = self.keys.get(&key).filter(|owner| **owner != node.name) {
+            let message = format!("{key} is the key of Node {owner}, which keeps it");
+            self.problems.push(problem(node, &field, message));
+            return None;
+        }
+        self.keys.insert(key, node.name.clone());
+        Some(key)
+    }
+
+    /// The address in the family that both nodes have, the preferred one first.
+    fn endpoint(&self, node: &Node, inputs: &Inputs<'_>) -> Option<IpAddr> {
+        let own = |wanted: fn(&IpAddr) -> bool| {
+            let mut of_this = self
+                .addresses
+                .iter()
+                .filter(|(_, owner)| **owner == inputs.node_name);
+            of_this.any(|(address, _)| wanted(address))
+        };
+        let of_family = |wanted: fn(&IpAddr) -> bool| {
+            let owned = |address: &&IpAddr| {
+                self.addresses
+                    .get(*address)
+                    .is_some_and(|owner| *owner == node.name)
+            };
+            let address = node
+                .addresses
+                .iter()
+                .filter(owned)
+                .find(|address| wanted(address));
+            address.copied().filter(|_| own(wanted))
+        };
+        let (v4, v6) = (of_family(IpAddr::is_ipv4), of_family(IpAddr::is_ipv6));
+        match inputs.config.wireguard.endpoint_family {
+            EndpointFamily::V4 => v4.or(v6),
+            EndpointFamily::V6 => v6.or(v4),
+        }
+    }
+}
+
+/// An annotation of the Node, or else of the record that the node published.
+fn annotation<'a>(node: &'a Node, name: &str, inputs: &Inputs<'a>) -> Option<&'a String> {
+    let record = || inputs.records.get(&node.name)?.get(name);
+    node.annotations.get(name).or_else(record)
+}
+
+fn problem(node: &Node, field: &str, message: String) -> Problem {
+    Problem {
+        severity: Severity::Error,
+        origin: String::new(),
+        object: format!("Node {}", node.name),
+        field: field.to_owned(),
+        message,
+    }
+}

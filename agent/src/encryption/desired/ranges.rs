@@ -1,0 +1,164 @@
+//! Which addresses the programs know, and whose they are: the contents of `IPCACHE4` and `IPCACHE6`.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use ebpf_abi::{IpcacheValue, NodeId};
+
+use super::Desired;
+use super::nodes::{Member, Standing};
+use crate::config::StrictMode;
+use crate::encryption::Prefix;
+use crate::state::ClusterState;
+
+/// Ranges and whose they are. The longest prefix that an address lies in counts.
+pub type Ranges = BTreeMap<Prefix, IpcacheValue>;
+
+/// Numbers of nodes, kept as long as the node is there: what was counted for it is found by its
+/// number, also after a restart of the agent.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct NodeIds {
+    by_name: BTreeMap<String, NodeId>,
+}
+
+impl NodeIds {
+    /// The numbers that an earlier agent gave, read from what it wrote: a node is known by its own
+    /// addresses.
+    pub fn recover(ranges: &Ranges, desired: &Desired) -> Self {
+        let mut ids = Self::default();
+        let mut taken = BTreeSet::new();
+        for member in &desired.members {
+            let addresses = member.addresses.iter().copied().map(Prefix::from);
+            let known = addresses.filter_map(|address| ranges.get(&address));
+            let id = known.map(|value| value.node).find(|id| *id != NodeId(0));
+            if let Some(id) = id.filter(|id| taken.insert(*id)) {
+                ids.by_name.insert(member.name.clone(), id);
+            }
+        }
+        ids
+    }
+
+    /// Numbers those that are new and forgets those that are gone, which are returned.
+    pub fn follow(&mut self, desired: &Desired) -> Vec<NodeId> {
+        let names: BTreeSet<&str> = desired.members.iter().map(|it| it.name.as_str()).collect();
+        let mut gone = Vec::new();
+        self.by_name.retain(|name, id| {
+            let stays = names.contains(name.as_str());
+            gone.extend((!stays).then_some(*id));
+            stays
+        });
+        let taken: BTreeSet<NodeId> = self
+            .by_name
+            .values()
+            .copied()
+            .chain(gone.iter().copied())
+            .collect();
+        let mut free = (1..).map(NodeId).filter(|id| !taken.contains(id));
+        for name in names {
+            if !self.by_name.contains_key(name) {
+                let id = free.next().expect("there are more numbers than nodes");
+                self.by_name.insert(name.to_owned(), id);
+            }
+        }
+        gone
+    }
+
+    /// The number of a node.
+    pub fn id(&self, name: &str) -> Option<NodeId> {
+        self.by_name.get(name).copied()
+    }
+
+    /// The node with a number.
+    pub fn name(&self, id: NodeId) -> Option<&str> {
+        let mut all = self.by_name.iter();
+        all.find(|(_, known)| **known == id)
+            .map(|(name, _)| name.as_str())
+    }
+}
+
+/// Decides what the programs know.
+pub fn ranges(
+    desired: &Desired,
+    state: &ClusterState,
+    strict: &StrictMode,
+    ids: &NodeIds,
+) -> Ranges {
+    let mut ranges = Ranges::new();
+    let guarded = |prefix: Prefix| (prefix, value(NodeId(0), IpcacheValue::POD));
+    ranges.extend(
+        strict
+            .pod_cidrs
+            .iter()
+            .copied()
+            .map(Prefix::from)
+            .map(guarded),
+    );
+    // What a node claims and does not get is pods' all the same, and nobody's peer.
+    let claimed = state
+        .nodes()
+        .flat_map(|node| node.pod_cidrs.iter().copied());
+    let claimed = claimed
+        .map(Prefix::from)
+        .filter(|prefix| prefix.length() > 0);
+    ranges.extend(claimed.map(guarded));
+    let known: BTreeSet<&str> = desired.members.iter().map(|it| it.name.as_str()).collect();
+    for pod in state
+        .pods()
+        .filter(|pod| !pod.host_network && !pod.finished)
+    {
+        // A pod whose Node has not been seen yet.
+        if pod
+            .node_name
+            .as_deref()
+            .is_some_and(|name| !known.contains(name))
+        {
+            ranges.extend(pod.ips.iter().copied().map(Prefix::from).map(guarded));
+        }
+    }
+    for member in &desired.members {
+        ranges.extend(of_member(member, ids.id(&member.name).unwrap_or_default()));
+    }
+    allow(&mut ranges, strict);
+    ranges
+}
+
+fn of_member(member: &Member, id: NodeId) -> impl Iterator<Item = (Prefix, IpcacheValue)> {
+    let standing = match member.standing {
+        Standing::This => IpcacheValue::LOCAL,
+        Standing::Peer { .. } => IpcacheValue::PEER,
+        Standing::NoKey | Standing::Refused => 0,
+    };
+    let pods = member
+        .pods
+        .iter()
+        .map(move |prefix| (*prefix, value(id, IpcacheValue::POD | standing)));
+    let own = member
+        .addresses
+        .iter()
+        .map(move |address| ((*address).into(), value(id, IpcacheValue::NODE | standing)));
+    pods.chain(own)
+}
+
+/// Marks what may be reached unencrypted: whole ranges that lie in an allowed one, and allowed parts
+/// of larger ranges.
+fn allow(ranges: &mut Ranges, strict: &StrictMode) {
+    for allowed in strict.allowed_cidrs.iter().copied().map(Prefix::from) {
+        let around = ranges
+            .iter()
+            .filter(|(prefix, _)| prefix.covers(allowed))
+            .max_by_key(|(prefix, _)| prefix.length());
+        let part = around.map(|(_, value)| *value);
+        for (prefix, value) in ranges.iter_mut() {
+            if allowed.covers(*prefix) && value.has(IpcacheValue::POD) {
+                value.flags |= IpcacheValue::CLEAR_ALLOWED;
+            }
+        }
+        if let Some(mut part) = part.filter(|value| value.has(IpcacheValue::POD)) {
+            part.flags |= IpcacheValue::CLEAR_ALLOWED;
+            ranges.insert(allowed, part);
+        }
+    }
+}
+
+fn value(node: NodeId, flags: u32) -> IpcacheValue {
+    IpcacheValue { node, flags }
+}

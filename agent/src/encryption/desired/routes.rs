@@ -1,0 +1,134 @@
+//! The routes into the device, and the rules that lead to them.
+//!
+//! | place | rule | for |
+//! | --- | --- | --- |
+//! | first | marked as encrypted: main table | the device's own packets never enter it again |
+//! | +1 | from pods of this node: our table | pods to pods and to other nodes |
+//! | +2 | to pods of other nodes: our table | the node, and clients whose connections it passes on |
+//! | +3 | to excepted nodes: main table | with encryption of nodes |
+//! | +4 | to excepted ports: main table | with encryption of nodes |
+//! | +5 | all: our table | with encryption of nodes |
+
+use std::collections::BTreeSet;
+use std::net::IpAddr;
+
+use ipnet::IpNet;
+
+use super::Desired;
+use super::nodes::Standing;
+use crate::config;
+use crate::encryption::link::IfIndex;
+use crate::encryption::routing::{
+    Family, PortProtocol, Route, RouteTarget, Routing, Rule, RuleAction, Selector,
+};
+use crate::encryption::{FirewallMark, InvalidValue, Port, Prefix, RouteTable, RulePriority};
+
+/// All bits of a mark.
+const WHOLE_MARK: u32 = u32::MAX;
+
+/// What routing needs to know besides the objects.
+#[derive(Clone, Copy, Debug)]
+pub struct Device {
+    /// The WireGuard device.
+    pub index: IfIndex,
+    /// Addresses of this node, the source of what it sends itself.
+    pub source: [Option<IpAddr>; 2],
+}
+
+/// Decides.
+///
+/// # Errors
+/// A number in the settings that is not one of its kind.
+pub fn routing(
+    desired: &Desired,
+    device: Device,
+    config: &config::Encryption,
+) -> Result<Routing, InvalidValue> {
+    let settings = &config.wireguard;
+    let mark = FirewallMark::try_from(settings.firewall_mark.get())?;
+    let table = RouteTable::try_from(settings.route_table.get())?;
+    let first = settings.rule_priority.get();
+    let mut routing = Routing::default();
+    for member in desired.peer_nodes() {
+        let own = member.addresses.iter().copied().map(Prefix::from);
+        for to in member.pods.iter().copied().chain(own) {
+            let [v4, v6] = device.source;
+            let route = Route {
+                to,
+                target: RouteTarget::Device(device.index),
+                source: if to.is_ipv4() { v4 } else { v6 },
+                mtu: None,
+            };
+            routing.routes.insert(to, route);
+        }
+    }
+    let mut add = |family, place: u32, selector, action| -> Result<(), InvalidValue> {
+        routing.rules.insert(Rule {
+            family,
+            priority: RulePriority::try_from(first + place)?,
+            selector,
+            action,
+        });
+        Ok(())
+    };
+    let into = RuleAction::Table(table);
+    for family in Family::ALL {
+        let marked = Selector {
+            mark: Some((mark, WHOLE_MARK)),
+            ..Selector::default()
+        };
+        add(family, 0, marked, RuleAction::Main)?;
+        if config.node && !desired.this_node().is_some_and(|this| this.excepted) {
+            for port in &config.node_except_ports {
+                let port = Port::try_from(u16::try_from(port.get()).unwrap_or_default())?;
+                let selector = Selector {
+                    port: Some((PortProtocol::Tcp, port)),
+                    ..Selector::default()
+                };
+                add(family, 4, selector, RuleAction::Main)?;
+            }
+            add(family, 5, Selector::default(), into)?;
+        }
+    }
+    for pods in desired.this_node().iter().flat_map(|this| &this.pods) {
+        let selector = Selector {
+            from: Some(*pods),
+            ..Selector::default()
+        };
+        add(Family::of(*pods), 1, selector, into)?;
+    }
+    for pods in pods_of_peers(desired) {
+        let selector = Selector {
+            to: Some(pods),
+            ..Selector::default()
+        };
+        add(Family::of(pods), 2, selector, into)?;
+    }
+    for address in excepted_addresses(desired).filter(|_| config.node) {
+        let address = Prefix::from(address);
+        let selector = Selector {
+            to: Some(address),
+            ..Selector::default()
+        };
+        add(Family::of(address), 3, selector, RuleAction::Main)?;
+    }
+    Ok(routing)
+}
+
+/// As few prefixes as cover exactly the pods of all peers: rules are asked one by one.
+fn pods_of_peers(desired: &Desired) -> BTreeSet<Prefix> {
+    let pods = desired.peer_nodes().flat_map(|member| &member.pods);
+    let nets: Vec<IpNet> = pods.map(|prefix| prefix.net()).collect();
+    IpNet::aggregate(&nets)
+        .into_iter()
+        .map(Prefix::from)
+        .collect()
+}
+
+fn excepted_addresses(desired: &Desired) -> impl Iterator<Item = IpAddr> {
+    let excepted = desired
+        .members
+        .iter()
+        .filter(|member| member.excepted && member.standing != Standing::This);
+    excepted.flat_map(|member| member.addresses.iter().copied())
+}

@@ -1,0 +1,334 @@
+use std::collections::{BTreeMap, BTreeSet};
+
+use ebpf_abi::{IpcacheValue, NodeId};
+
+use super::nodes::{KEY_ANNOTATION, NEXT_KEY_ANNOTATION, Standing};
+use super::ranges::{NodeIds, ranges};
+use super::routes::{Device, routing};
+use super::*;
+use crate::encryption::key::PrivateKey;
+use crate::encryption::link::IfIndex;
+use crate::encryption::routing::RuleAction;
+use crate::state::{Change, Node, Object};
+
+/// A cluster in which `this` is the node of the agent.
+struct Cluster {
+    state: ClusterState,
+    config: config::Encryption,
+    own_key: PublicKey,
+    in_use: BTreeSet<PublicKey>,
+    records: Records,
+}
+
+impl Cluster {
+    fn new() -> Self {
+        let mut cluster = Self {
+            state: ClusterState::default(),
+            config: config::Encryption::default(),
+            own_key: key(),
+            in_use: BTreeSet::new(),
+            records: Records::new(),
+        };
+        cluster.node("this", 1, "192.0.2.1", "10.1.1.0/24", &[]);
+        cluster
+    }
+
+    fn node(&mut self, name: &str, age: i64, ip: &str, pods: &str, keys: &[(&str, String)]) {
+        let node = Node {
+            name: name.to_owned(),
+            created_at_seconds: Some(age),
+            addresses: ip.split(' ').map(|ip| ip.parse().unwrap()).collect(),
+            pod_cidrs: pods
+                .split_whitespace()
+                .map(|it| it.parse().unwrap())
+                .collect(),
+            labels: BTreeMap::new(),
+            annotations: keys
+                .iter()
+                .map(|(name, key)| ((*name).to_owned(), key.clone()))
+                .collect(),
+        };
+        self.state.apply(vec![Change::Upsert(Object::Node(node))]);
+    }
+
+    fn peer(&mut self, name: &str, age: i64, ip: &str, pods: &str) -> PublicKey {
+        let key = key();
+        self.node(name, age, ip, pods, &[(KEY_ANNOTATION, key.to_string())]);
+        key
+    }
+
+    fn desired(&self) -> Desired {
+        let inputs = Inputs {
+            node_name: "this",
+            own_key: self.own_key,
+            own_next_key: None,
+            in_use: &self.in_use,
+            secret: None,
+            records: &self.records,
+            config: &self.config,
+        };
+        desired(&self.state, &inputs)
+    }
+
+    /// Prefixes of a peer, as text.
+    fn allowed(&self, key: PublicKey) -> Vec<String> {
+        let desired = self.desired();
+        let peer = desired.peers.get(&key);
+        let prefixes = peer.iter().flat_map(|peer| &peer.allowed_ips);
+        prefixes.map(ToString::to_string).collect()
+    }
+
+    fn problems(&self) -> Vec<String> {
+        let desired = self.desired();
+        desired
+            .problems
+            .iter()
+            .map(|it| format!("{} {}", it.object, it.field))
+            .collect()
+    }
+
+    fn flags(&self, prefix: &str) -> Option<u32> {
+        let desired = self.desired();
+        let mut ids = NodeIds::default();
+        ids.follow(&desired);
+        let ranges = ranges(&desired, &self.state, &self.config.strict_mode, &ids);
+        ranges
+            .get(&prefix.parse().unwrap())
+            .map(|value| value.flags)
+    }
+}
+
+fn key() -> PublicKey {
+    PrivateKey::generate().public()
+}
+
+#[test]
+fn a_node_with_a_key_is_a_peer_for_its_pods_and_itself() {
+    let mut cluster = Cluster::new();
+    let key = cluster.peer(
+        "other",
+        2,
+        "192.0.2.2 2001:db8::2",
+        "10.1.2.0/24 fd00:2::/64",
+    );
+    assert_eq!(
+        cluster.allowed(key),
+        [
+            "10.1.2.0/24",
+            "192.0.2.2/32",
+            "2001:db8::2/128",
+            "fd00:2::/64"
+        ]
+    );
+    let desired = cluster.desired();
+    assert_eq!(desired.problems, []);
+    let endpoint = desired.peers[&key].endpoint.unwrap();
+    assert_eq!(endpoint.to_string(), "192.0.2.2:51871");
+    assert_eq!(
+        cluster.flags("10.1.2.0/24"),
+        Some(IpcacheValue::POD | IpcacheValue::PEER)
+    );
+    assert_eq!(
+        cluster.flags("10.1.1.0/24"),
+        Some(IpcacheValue::POD | IpcacheValue::LOCAL)
+    );
+    assert_eq!(
+        cluster.flags("192.0.2.2/32"),
+        Some(IpcacheValue::NODE | IpcacheValue::PEER)
+    );
+}
+
+#[test]
+fn a_node_without_a_key_is_guarded_and_no_peer() {
+    let mut cluster = Cluster::new();
+    cluster.node("other", 2, "192.0.2.2", "10.1.2.0/24", &[]);
+    assert_eq!(cluster.desired().peers.len(), 0);
+    assert_eq!(cluster.problems(), [""; 0]);
+    assert_eq!(cluster.flags("10.1.2.0/24"), Some(IpcacheValue::POD));
+}
+
+#[test]
+fn a_published_record_stands_for_the_annotation() {
+    let mut cluster = Cluster::new();
+    cluster.node("other", 2, "192.0.2.2", "10.1.2.0/24", &[]);
+    let key = key();
+    let record = BTreeMap::from([(KEY_ANNOTATION.to_owned(), key.to_string())]);
+    cluster.records.insert("other".into(), record);
+    assert_eq!(cluster.allowed(key), ["10.1.2.0/24", "192.0.2.2/32"]);
+}
+
+#[test]
+fn the_older_of_two_nodes_keeps_what_both_claim() {
+    for (pods, refused) in [
+        ("10.1.2.0/24", "10.1.2.0/24"),
+        ("10.1.2.128/25", "10.1.2.128/25"),
+        ("10.1.0.0/16", "10.1.0.0/16"),
+    ] {
+        let mut cluster = Cluster::new();
+        // The name comes first and the node is younger.
+        let thief = cluster.peer("a-thief", 9, "192.0.2.9", pods);
+        let owner = cluster.peer("owner", 2, "192.0.2.2", "10.1.2.0/24");
+        assert_eq!(cluster.allowed(thief), ["192.0.2.9/32"], "{pods}");
+        assert_eq!(
+            cluster.allowed(owner),
+            ["10.1.2.0/24", "192.0.2.2/32"],
+            "{pods}"
+        );
+        assert_eq!(cluster.problems(), ["Node a-thief spec.podCIDRs"]);
+        assert!(cluster.flags(refused).unwrap() & IpcacheValue::POD != 0);
+    }
+}
+
+#[test]
+fn nobody_gets_the_nodes_own_addresses_or_everything() {
+    for pods in ["192.0.2.0/24", "0.0.0.0/0", "192.0.2.1/32"] {
+        let mut cluster = Cluster::new();
+        let thief = cluster.peer("thief", 0, "198.51.100.9", pods);
+        assert_eq!(cluster.allowed(thief), ["198.51.100.9/32"], "{pods}");
+        assert_eq!(cluster.problems(), ["Node thief spec.podCIDRs"], "{pods}");
+    }
+    // Not even the own range of this node, by an older node.
+    let mut cluster = Cluster::new();
+    let thief = cluster.peer("thief", 0, "192.0.2.9", "10.1.1.0/24");
+    assert_eq!(cluster.allowed(thief), ["192.0.2.9/32"]);
+    assert_eq!(
+        cluster.flags("10.1.1.0/24"),
+        Some(IpcacheValue::POD | IpcacheValue::LOCAL)
+    );
+}
+
+#[test]
+fn a_key_that_is_wrong_or_another_nodes_makes_no_peer() {
+    let mut cluster = Cluster::new();
+    let owner = cluster.peer("owner", 2, "192.0.2.2", "10.1.2.0/24");
+    let mut claim = |name, key: String| {
+        let last = cluster.state.nodes().count() + 1;
+        let (ip, pods) = (format!("192.0.2.{last}"), format!("10.1.{last}.0/24"));
+        cluster.node(name, 5, &ip, &pods, &[(KEY_ANNOTATION, key)]);
+    };
+    claim("stolen", owner.to_string());
+    claim(
+        "zero",
+        "AAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAA=".into(),
+    );
+    claim("short", "AAAA".into());
+    claim("long", "x".repeat(256 << 10));
+    let own = cluster.own_key.to_string();
+    cluster.node(
+        "ours",
+        5,
+        "192.0.2.66",
+        "10.1.66.0/24",
+        &[(KEY_ANNOTATION, own)],
+    );
+    let desired = cluster.desired();
+    assert_eq!(desired.peers.keys().collect::<Vec<_>>(), [&owner]);
+    assert_eq!(cluster.problems().len(), 5);
+    let refused = desired
+        .members
+        .iter()
+        .filter(|it| it.standing == Standing::Refused);
+    assert_eq!(refused.count(), 5);
+    assert!(
+        desired
+            .problems
+            .iter()
+            .all(|problem| problem.message.len() < 400)
+    );
+    assert_eq!(cluster.flags("10.1.66.0/24"), Some(IpcacheValue::POD));
+}
+
+#[test]
+fn an_announced_key_takes_over_once_it_is_used() {
+    let mut cluster = Cluster::new();
+    let (old, new) = (key(), key());
+    let keys = [
+        (KEY_ANNOTATION, old.to_string()),
+        (NEXT_KEY_ANNOTATION, new.to_string()),
+    ];
+    cluster.node("other", 2, "192.0.2.2", "10.1.2.0/24", &keys);
+    let all = ["10.1.2.0/24", "192.0.2.2/32"];
+    assert_eq!(
+        (cluster.allowed(old), cluster.allowed(new).len()),
+        (all.map(Into::into).to_vec(), 0)
+    );
+    assert!(cluster.desired().peers.contains_key(&new), "it may call");
+    cluster.in_use.insert(new);
+    assert_eq!(
+        (cluster.allowed(old).len(), cluster.allowed(new)),
+        (0, all.map(Into::into).to_vec())
+    );
+}
+
+#[test]
+fn allowed_ranges_may_be_larger_or_smaller_than_those_of_nodes() {
+    let mut cluster = Cluster::new();
+    cluster.peer("other", 2, "192.0.2.2", "10.1.2.0/24");
+    let allow = |cluster: &mut Cluster, range: &str| {
+        cluster.config.strict_mode.allowed_cidrs = vec![range.parse().unwrap()];
+    };
+    let peer = IpcacheValue::POD | IpcacheValue::PEER;
+    allow(&mut cluster, "10.0.0.0/8");
+    assert_eq!(
+        cluster.flags("10.1.2.0/24"),
+        Some(peer | IpcacheValue::CLEAR_ALLOWED)
+    );
+    allow(&mut cluster, "10.1.2.128/25");
+    assert_eq!(cluster.flags("10.1.2.0/24"), Some(peer));
+    assert_eq!(
+        cluster.flags("10.1.2.128/25"),
+        Some(peer | IpcacheValue::CLEAR_ALLOWED)
+    );
+    allow(&mut cluster, "172.16.0.0/12");
+    assert_eq!(cluster.flags("172.16.0.0/12"), None);
+}
+
+#[test]
+fn numbers_of_nodes_survive_a_restart_and_are_not_given_twice_at_once() {
+    let mut cluster = Cluster::new();
+    cluster.peer("b", 2, "192.0.2.2", "10.1.2.0/24");
+    let mut ids = NodeIds::default();
+    ids.follow(&cluster.desired());
+    let known = ranges(
+        &cluster.desired(),
+        &cluster.state,
+        &cluster.config.strict_mode,
+        &ids,
+    );
+    cluster.peer("a", 3, "192.0.2.3", "10.1.3.0/24");
+    let mut after = NodeIds::recover(&known, &cluster.desired());
+    assert_eq!(after.follow(&cluster.desired()), []);
+    for name in ["this", "b"] {
+        assert_eq!(after.id(name), ids.id(name));
+    }
+    let numbers: BTreeSet<_> = ["this", "a", "b"].map(|name| after.id(name)).into();
+    assert_eq!(numbers.len(), 3);
+    assert!(!numbers.contains(&Some(NodeId(0))));
+    let gone = ids.id("b").unwrap();
+    let lonely = Cluster::new();
+    assert_eq!(ids.follow(&lonely.desired()), [gone]);
+}
+
+#[test]
+fn rules_are_few_and_encrypted_packets_come_first() {
+    let mut cluster = Cluster::new();
+    for number in 2..=9 {
+        let (ip, pods) = (format!("192.0.2.{number}"), format!("10.2.{number}.0/24"));
+        cluster.peer(&format!("n{number}"), number, &ip, &pods);
+    }
+    let device = Device {
+        index: IfIndex(7),
+        source: [Some("192.0.2.1".parse().unwrap()), None],
+    };
+    let routing = routing(&cluster.desired(), device, &cluster.config).unwrap();
+    assert_eq!(routing.routes.len(), 16);
+    // Marked (twice), from our pods, and 10.2.2.0/23, 10.2.4.0/22, 10.2.8.0/23.
+    assert_eq!(routing.rules.len(), 6);
+    let first = routing
+        .rules
+        .iter()
+        .min_by_key(|rule| rule.priority)
+        .unwrap();
+    assert_eq!(first.action, RuleAction::Main);
+    assert!(first.selector.mark.is_some());
+}

@@ -1,0 +1,145 @@
+//! The nodes' public keys in a folder, for clusters whose objects are manifests: every agent writes
+//! its own record and reads those of the others. Whoever distributes the manifests distributes the
+//! folder.
+//!
+//! A record is a Node with nothing but annotations, so that it can be applied to a cluster as well.
+
+use std::collections::BTreeMap;
+use std::fs;
+use std::io;
+use std::path::{Path, PathBuf};
+
+use serde_json::{Value, json};
+
+use super::desired::nodes::{KEY_ANNOTATION, NEXT_KEY_ANNOTATION};
+use super::key::PublicKey;
+
+/// Records larger than this are not read; one has some three hundred bytes.
+const RECORD_BYTES_MAX: u64 = 64 << 10;
+
+/// Annotations by node.
+pub type Records = BTreeMap<String, BTreeMap<String, String>>;
+
+/// The folder.
+#[derive(Clone, Debug)]
+pub struct Published {
+    folder: PathBuf,
+}
+
+impl Published {
+    /// The folder below that of the manifests.
+    pub fn below(manifests: &Path) -> Self {
+        Self {
+            folder: manifests.join("published"),
+        }
+    }
+
+    /// Writes the record of a node, in one step, if it differs from what is there.
+    pub fn write(&self, node: &str, key: PublicKey, next: Option<PublicKey>) -> io::Result<()> {
+        let mut annotations = BTreeMap::from([(KEY_ANNOTATION, key.to_string())]);
+        annotations.extend(next.map(|next| (NEXT_KEY_ANNOTATION, next.to_string())));
+        let record = json!({
+            "apiVersion": "v1",
+            "kind": "Node",
+            "metadata": { "name": node, "annotations": annotations },
+        });
+        let text = serde_yaml_ng::to_string(&record).map_err(io::Error::other)?;
+        let path = self.folder.join(format!("{node}.yaml"));
+        if fs::read_to_string(&path).is_ok_and(|present| present == text) {
+            return Ok(());
+        }
+        fs::create_dir_all(&self.folder)?;
+        let draft = self.folder.join(format!(".{node}.draft"));
+        fs::write(&draft, text)?;
+        fs::rename(&draft, &path)
+    }
+
+    /// Removes the record of a node.
+    pub fn remove(&self, node: &str) -> io::Result<()> {
+        match fs::remove_file(self.folder.join(format!("{node}.yaml"))) {
+            Err(error) if error.kind() != io::ErrorKind::NotFound => Err(error),
+            _ => Ok(()),
+        }
+    }
+
+    /// All records, and what is wrong with others. No folder is no records.
+    pub fn read(&self) -> (Records, Vec<String>) {
+        let mut records = Records::new();
+        let mut wrong = Vec::new();
+        for entry in fs::read_dir(&self.folder).into_iter().flatten().flatten() {
+            let name = entry.file_name().to_string_lossy().into_owned();
+            let Some(node) = name.strip_suffix(".yaml").filter(|it| !it.starts_with('.')) else {
+                continue;
+            };
+            match read_record(&entry.path(), node) {
+                Ok(annotations) => drop(records.insert(node.to_owned(), annotations)),
+                Err(why) => wrong.push(format!("{}: {why}", entry.path().display())),
+            }
+        }
+        wrong.sort();
+        (records, wrong)
+    }
+}
+
+fn read_record(path: &Path, node: &str) -> Result<BTreeMap<String, String>, String> {
+    let size = fs::metadata(path).map_err(|error| error.to_string())?.len();
+    if size > RECORD_BYTES_MAX {
+        return Err(format!("has {size} bytes, more than any record"));
+    }
+    let text = fs::read_to_string(path).map_err(|error| error.to_string())?;
+    let record: Value = serde_yaml_ng::from_str(&text).map_err(|error| error.to_string())?;
+    let metadata = &record["metadata"];
+    if metadata["name"].as_str() != Some(node) {
+        return Err(format!(
+            "metadata.name is not {node}, as the file's name says"
+        ));
+    }
+    let annotations = metadata["annotations"].as_object();
+    let texts = annotations.into_iter().flatten();
+    Ok(texts
+        .filter(|(key, _)| [KEY_ANNOTATION, NEXT_KEY_ANNOTATION].contains(&key.as_str()))
+        .filter_map(|(key, value)| Some((key.clone(), value.as_str()?.to_owned())))
+        .collect())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::encryption::key::PrivateKey;
+
+    #[test]
+    fn a_record_is_read_as_it_was_written() {
+        let folder = tempfile::tempdir().unwrap();
+        let published = Published::below(folder.path());
+        assert_eq!(published.read(), (Records::new(), vec![]));
+        let (key, next) = (
+            PrivateKey::generate().public(),
+            PrivateKey::generate().public(),
+        );
+        published.write("worker", key, None).unwrap();
+        published.write("worker", key, Some(next)).unwrap();
+        let (records, wrong) = published.read();
+        assert_eq!(wrong, [""; 0]);
+        assert_eq!(records["worker"][KEY_ANNOTATION], key.to_string());
+        assert_eq!(records["worker"][NEXT_KEY_ANNOTATION], next.to_string());
+        published.remove("worker").unwrap();
+        published.remove("worker").unwrap();
+        assert_eq!(published.read().0, Records::new());
+    }
+
+    #[test]
+    fn a_record_of_another_name_or_form_is_told_and_not_taken() {
+        let folder = tempfile::tempdir().unwrap();
+        let published = Published::below(folder.path());
+        let key = PrivateKey::generate().public();
+        published.write("good", key, None).unwrap();
+        let path = folder.path().join("published");
+        fs::copy(path.join("good.yaml"), path.join("evil.yaml")).unwrap();
+        fs::write(path.join("broken.yaml"), "metadata: [").unwrap();
+        fs::write(path.join("large.yaml"), vec![b' '; 100 << 10]).unwrap();
+        fs::write(path.join(".good.draft"), "half").unwrap();
+        let (records, wrong) = published.read();
+        assert_eq!(records.keys().collect::<Vec<_>>(), ["good"]);
+        assert_eq!(wrong.len(), 3, "{wrong:?}");
+    }
+}
