@@ -21,7 +21,7 @@ pub mod load;
 pub mod maps;
 pub mod pins;
 #[cfg(test)]
-mod private_namespace;
+pub(crate) mod private_namespace;
 pub mod probe;
 pub mod remove;
 pub mod settings;

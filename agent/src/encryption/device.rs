@@ -383,6 +383,3 @@ fn port_or_io(
     }
     failed(doing, name)(source)
 }
-
-#[cfg(test)]
-mod tests;

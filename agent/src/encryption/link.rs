@@ -5,7 +5,7 @@ use std::io;
 
 use futures::TryStreamExt;
 use netlink_packet_route::link::{LinkAttribute, LinkFlags, LinkInfo, LinkMessage};
-use rtnetlink::{Handle, LinkUnspec, LinkWireguard};
+use rtnetlink::{Handle, LinkGetRequest, LinkUnspec, LinkWireguard};
 use tokio::task::JoinHandle;
 
 use super::InterfaceName;
@@ -51,12 +51,17 @@ impl Netlink {
 
     /// The interface of this name.
     pub async fn link(&self, name: &InterfaceName) -> io::Result<Option<LinkState>> {
-        let mut links = self
-            .handle
-            .link()
-            .get()
-            .match_name(name.to_string())
-            .execute();
+        let request = self.handle.link().get().match_name(name.to_string());
+        Self::one(request).await
+    }
+
+    /// The interface of this number.
+    pub async fn link_at(&self, index: IfIndex) -> io::Result<Option<LinkState>> {
+        Self::one(self.handle.link().get().match_index(index.0)).await
+    }
+
+    async fn one(request: LinkGetRequest) -> io::Result<Option<LinkState>> {
+        let mut links = request.execute();
         match links.try_next().await.map_err(io_error) {
             Ok(link) => Ok(link.as_ref().map(state_of)),
             Err(error) if error.raw_os_error() == Some(libc::ENODEV) => Ok(None),

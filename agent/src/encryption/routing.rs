@@ -21,6 +21,7 @@ use rtnetlink::IpVersion;
 use super::link::{IfIndex, Netlink, io_error};
 use super::values::{FirewallMark, Port, Prefix, RouteTable, RulePriority};
 
+pub(super) use message::plain as plain_address;
 pub use plan::{RoutingChange, plan};
 
 /// Number by which rules and routes are known as ours (`ip route` shows it as `proto 119`).

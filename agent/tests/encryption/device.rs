@@ -1,1 +1,334 @@
-//! Making, adopting and removing devices.
+//! Making, adopting, changing and removing devices.
+
+use std::net::UdpSocket;
+use std::path::Path;
+use std::time::{Duration, Instant};
+
+use weir_agent::encryption::Port;
+use weir_agent::encryption::device::{Backend, Device, DeviceError, DeviceSettings};
+use weir_agent::encryption::key::PrivateKey;
+use weir_agent::encryption::peers::Peers;
+use weir_agent::encryption::routing::Family;
+use weir_agent::encryption::tunnel::serve::control_socket;
+
+use crate::node::{Node, PORT, is_root};
+use crate::traffic::{connected, echo, pod_socket};
+
+const DEADLINE: Duration = Duration::from_secs(10);
+
+/// Waits until something is so.
+fn eventually(what: &str, mut so: impl FnMut() -> bool) {
+    let deadline = Instant::now() + DEADLINE;
+    while !so() {
+        assert!(Instant::now() < deadline, "{what}: not within {DEADLINE:?}");
+        std::thread::sleep(Duration::from_millis(10));
+    }
+}
+
+fn create(node: &Node, settings: DeviceSettings) -> Result<Device, DeviceError> {
+    let paths = node.paths();
+    node.block_on(async move |netlink| {
+        Device::create(&netlink, &settings, Backend::Userspace, &paths).await
+    })
+}
+
+fn runs(pid: i32) -> bool {
+    Path::new(&format!("/proc/{pid}/fd/0")).exists()
+}
+
+#[test]
+fn an_interface_of_someone_else_is_named_and_left_alone() {
+    if !is_root() {
+        return;
+    }
+    let node = Node::new("name", 1);
+    let settings = node.settings();
+    node.ip(&format!(
+        "link add {} type veth peer name other",
+        settings.name
+    ));
+    let error = create(&node, settings.clone())
+        .expect_err("taken")
+        .to_string();
+    assert!(
+        error.contains(&format!("interface {} exists", settings.name)),
+        "{error}"
+    );
+    assert!(error.contains("(veth)"), "{error}");
+    let (paths, name) = (node.paths(), settings.name.clone());
+    let deleted =
+        node.block_on(async move |netlink| Device::delete_by_name(&netlink, &name, &paths).await);
+    assert!(
+        matches!(deleted, Err(DeviceError::NameTaken { .. })),
+        "{deleted:?}"
+    );
+    assert!(
+        node.output("ip link show").contains(settings.name.as_str()),
+        "left alone"
+    );
+    node.ip("link delete other");
+    create(&node, settings).expect("free now");
+}
+
+#[test]
+fn a_port_of_someone_else_is_named_and_nothing_is_left_behind() {
+    if !is_root() {
+        return;
+    }
+    let node = Node::new("port", 1);
+    for address in ["0.0.0.0", "::", "127.0.0.1"] {
+        let other = node.run(move || UdpSocket::bind((address, PORT)).expect("free"));
+        let error = create(&node, node.settings())
+            .expect_err(address)
+            .to_string();
+        assert!(
+            error.contains(&format!("UDP port {PORT} is in use")),
+            "{error}"
+        );
+        drop(other);
+    }
+    assert!(
+        !node
+            .output("ip link show")
+            .contains(node.settings().name.as_str())
+    );
+    assert_eq!(node.process(), None);
+    create(&node, node.settings()).expect("free now");
+}
+
+#[test]
+fn a_device_follows_its_settings_and_keeps_its_process() {
+    if !is_root() {
+        return;
+    }
+    let node = Node::new("set", 1);
+    let device = node.create();
+    let pid = node.process().expect("it runs");
+    let session = nix::unistd::getsid(Some(nix::unistd::Pid::from_raw(pid))).expect("it runs");
+    assert_eq!(session.as_raw(), pid, "a session of its own");
+    let port = Port::try_from(PORT + 1).expect("not 0");
+    let other = node.run(|| UdpSocket::bind(("0.0.0.0", PORT + 1)).expect("free"));
+    let moved = DeviceSettings {
+        port,
+        mtu: 1300,
+        ..node.settings()
+    };
+    let refused = create(&node, moved.clone()).expect_err("in use");
+    assert!(
+        matches!(refused, DeviceError::PortTaken { .. }),
+        "{refused}"
+    );
+    assert_eq!(node.state().port, Some(node.settings().port), "as before");
+    drop(other);
+    // A process that another test starts right now holds the socket until it runs its program.
+    let mut again = None;
+    eventually("the port is free", || {
+        again = create(&node, moved.clone()).ok();
+        again.is_some()
+    });
+    let again = again.expect("just made");
+    assert_eq!(again.index(), device.index(), "the same device");
+    assert!(node.output("ip link show").contains("mtu 1300"));
+    let state = node.run(move || {
+        let mut runtime = tokio::runtime::Builder::new_current_thread();
+        let runtime = runtime.enable_all().build().expect("a runtime");
+        runtime.block_on(again.state()).expect("answers")
+    });
+    assert_eq!((state.port, state.mark), (Some(port), Some(moved.mark)));
+    assert_eq!(state.public_key, Some(node.public_key()), "the key stays");
+    assert_eq!(node.process(), Some(pid), "the same process");
+}
+
+#[test]
+fn a_device_whose_process_died_is_made_anew() {
+    if !is_root() {
+        return;
+    }
+    let node = Node::new("dead", 1);
+    node.create();
+    let pid = node.process().expect("it runs");
+    let signal = nix::sys::signal::Signal::SIGKILL;
+    nix::sys::signal::kill(nix::unistd::Pid::from_raw(pid), signal).expect("ours");
+    eventually("the process is gone", || !runs(pid));
+    assert!(
+        control_socket(&node.settings().name).exists(),
+        "nobody removed it"
+    );
+    node.create();
+    assert_ne!(node.process(), Some(pid));
+    assert_eq!(node.state().public_key, Some(node.public_key()));
+}
+
+#[test]
+fn deleting_leaves_nothing() {
+    if !is_root() {
+        return;
+    }
+    let node = Node::new("gone", 1);
+    node.create();
+    let pid = node.process().expect("it runs");
+    node.delete();
+    assert!(!runs(pid));
+    assert!(
+        !node
+            .output("ip link show")
+            .contains(node.settings().name.as_str())
+    );
+    assert!(!control_socket(&node.settings().name).exists());
+    let left = std::fs::read_dir(node.paths().folder)
+        .expect("there")
+        .count();
+    assert_eq!(left, 0, "neither record nor log");
+    node.delete();
+}
+
+#[test]
+fn a_device_deleted_by_hand_takes_its_process_along() {
+    if !is_root() {
+        return;
+    }
+    let node = Node::new("hand", 1);
+    node.create();
+    let pid = node.process().expect("it runs");
+    node.ip(&format!("link delete {}", node.settings().name));
+    eventually("the process is gone", || !runs(pid));
+    node.create();
+}
+
+#[test]
+fn no_packet_is_lost_while_other_things_change() {
+    if !is_root() {
+        return;
+    }
+    let (one, two) = connected("keep", Family::V4);
+    let server = pod_socket(&two, Family::V4, 7001);
+    let client = pod_socket(&one, Family::V4, 7001);
+    let address = server.local_addr().expect("bound");
+    let round = || {
+        client.send_to(b"ping", address).expect("sent");
+        let mut buffer = [0; 16];
+        let (_, from) = server.recv_from(&mut buffer).expect("arrived");
+        server.send_to(b"pong", from).expect("sent");
+        client.recv_from(&mut buffer).expect("answered");
+    };
+    round();
+    let handshake = |node: &Node, other: &Node| {
+        node.state().traffic[&other.public_key()]
+            .last_handshake
+            .expect("one")
+    };
+    let before = handshake(&one, &two);
+    let stranger = PrivateKey::generate().public();
+    let plain = two.as_peer(Family::V4);
+    let mut wider = plain.clone();
+    wider
+        .allowed_ips
+        .insert("10.77.0.0/16".parse().expect("valid"));
+    wider.keepalive_seconds = std::num::NonZeroU16::new(25);
+    let mut other = plain.clone();
+    other.allowed_ips = ["10.99.0.0/16".parse().expect("valid")].into();
+    for _ in 0..5 {
+        let wide = Peers::from([(two.public_key(), wider.clone()), (stranger, other.clone())]);
+        assert_eq!(one.sync(wide), 3);
+        round();
+        assert_eq!(
+            one.sync(Peers::from([(two.public_key(), plain.clone())])),
+            3
+        );
+        round();
+    }
+    assert_eq!(handshake(&one, &two), before, "the session was not reset");
+}
+
+#[test]
+fn another_key_is_used_at_once() {
+    if !is_root() {
+        return;
+    }
+    let (mut one, two) = connected("turn", Family::V4);
+    echo(&one, &two, Family::V4, 1000);
+    one.key = PrivateKey::generate();
+    one.create();
+    two.sync(Peers::from([(one.public_key(), one.as_peer(Family::V4))]));
+    echo(&one, &two, Family::V4, 1000);
+}
+
+#[test]
+fn a_peer_with_another_secret_of_the_pair_is_not_heard() {
+    if !is_root() {
+        return;
+    }
+    let (one, two) = connected("psk", Family::V4);
+    let secret = weir_agent::encryption::key::ClusterSecret::new(&[7; 32]).expect("long enough");
+    let pair = secret.preshared_key(one.public_key(), two.public_key());
+    let with_secret = |node: &Node| {
+        let mut peer = node.as_peer(Family::V4);
+        peer.preshared_key = Some(pair.clone());
+        Peers::from([(node.public_key(), peer)])
+    };
+    assert_eq!(one.sync(with_secret(&two)), 1);
+    let server = pod_socket(&two, Family::V4, 7002);
+    let client = pod_socket(&one, Family::V4, 7002);
+    let address = server.local_addr().expect("bound");
+    let mut buffer = [0; 16];
+    client.send_to(b"ping", address).expect("sent");
+    let patience = Duration::from_secs(1);
+    server.set_read_timeout(Some(patience)).expect("set");
+    server
+        .recv_from(&mut buffer)
+        .expect_err("the other one has no secret yet");
+    assert_eq!(two.sync(with_secret(&one)), 1);
+    eventually("packets pass", || {
+        client.send_to(b"ping", address).expect("sent");
+        server.recv_from(&mut buffer).is_ok()
+    });
+}
+
+#[test]
+fn packets_from_prefixes_of_others_are_dropped() {
+    if !is_root() {
+        return;
+    }
+    let (one, two) = connected("from", Family::V4);
+    let mut only_ipv4 = two.as_peer(Family::V4);
+    only_ipv4.allowed_ips.retain(|prefix| prefix.is_ipv4());
+    one.sync(Peers::from([(two.public_key(), only_ipv4)]));
+    echo(&two, &one, Family::V4, 1000);
+    let server = pod_socket(&one, Family::V6, 7003);
+    let client = pod_socket(&two, Family::V6, 7003);
+    server
+        .set_read_timeout(Some(Duration::from_millis(500)))
+        .expect("set");
+    client
+        .send_to(b"forged", server.local_addr().expect("bound"))
+        .expect("sent");
+    server
+        .recv_from(&mut [0; 16])
+        .expect_err("not from this peer");
+}
+
+#[test]
+fn nonsense_from_outside_does_no_harm() {
+    if !is_root() {
+        return;
+    }
+    let (one, two) = connected("junk", Family::V4);
+    echo(&one, &two, Family::V4, 1000);
+    let target = two.endpoint(Family::V4);
+    one.run(move || {
+        let socket = UdpSocket::bind("0.0.0.0:0").expect("a socket");
+        // Of every type, with the lengths at which parsers err; some of them with a receiver.
+        for length in [0, 1, 3, 4, 16, 31, 32, 33, 64, 92, 93, 147, 148, 149, 1400] {
+            for kind in 0..6u8 {
+                for fill in [0, 0x55, 0xff] {
+                    let mut datagram = vec![fill; length];
+                    let head = [kind, 0, 0, 0];
+                    let known = length.min(4);
+                    datagram[..known].copy_from_slice(&head[..known]);
+                    let _full_buffers_are_fine = socket.send_to(&datagram, target);
+                }
+            }
+        }
+    });
+    echo(&one, &two, Family::V4, 1000);
+}

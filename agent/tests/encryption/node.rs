@@ -255,6 +255,14 @@ impl Node {
         })
     }
 
+    /// Number of the device's process, as its record has it.
+    pub fn process(&self) -> Option<i32> {
+        let record = format!("wireguard-{}.json", self.name);
+        let text = std::fs::read_to_string(self.folder.path().join(record)).ok()?;
+        let record: serde_json::Value = serde_json::from_str(&text).expect("JSON");
+        Some(record["pid"].as_i64().expect("a number") as i32)
+    }
+
     /// Removes the device.
     pub fn delete(&self) {
         let (settings, paths) = (self.settings(), self.paths());

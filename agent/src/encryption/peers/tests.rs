@@ -19,7 +19,7 @@ fn prefix(number: u8) -> Prefix {
 
 /// What a device makes of a change, checked for what must never happen on the way.
 fn apply(peers: &mut Peers, change: &PeerChange) {
-    let mut give = |peers: &mut Peers, to: PublicKey, prefixes: &BTreeSet<Prefix>| {
+    let give = |peers: &mut Peers, to: PublicKey, prefixes: &BTreeSet<Prefix>| {
         for config in peers.values_mut() {
             config
                 .allowed_ips

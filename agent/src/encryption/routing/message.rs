@@ -2,6 +2,7 @@
 
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
+use netlink_packet_core::{DefaultNla, Nla};
 use netlink_packet_route::AddressFamily;
 use netlink_packet_route::IpProtocol;
 use netlink_packet_route::route::{
@@ -118,7 +119,8 @@ pub fn to_route(message: &RouteMessage) -> Option<Route> {
     })
 }
 
-fn plain(address: &RouteAddress) -> Option<IpAddr> {
+/// An address of a route; `None` for what is none of IP.
+pub fn plain(address: &RouteAddress) -> Option<IpAddr> {
     match address {
         RouteAddress::Inet(address) => Some((*address).into()),
         RouteAddress::Inet6(address) => Some((*address).into()),
@@ -245,6 +247,7 @@ pub fn to_rule(message: &RuleMessage) -> Option<Rule> {
             | RuleAttribute::Table(_)
             // "Suppress nothing", which the kernel always says.
             | RuleAttribute::SuppressPrefixLen(u32::MAX) => {}
+            RuleAttribute::Other(other) if is_whole_port(other) => {}
             _ => return None,
         }
     }
@@ -271,6 +274,21 @@ pub fn to_rule(message: &RuleMessage) -> Option<Rule> {
         selector,
         action,
     })
+}
+
+/// Whether an attribute says that all bits of the destination port count, as they always did.
+///
+/// # Kernel
+/// Told from 6.15 on, for every rule with a port.
+fn is_whole_port(attribute: &DefaultNla) -> bool {
+    /// `FRA_DPORT_MASK` of `linux/fib_rules.h`.
+    const DESTINATION_PORT_MASK: u16 = 29;
+    let mut mask = [0; 2];
+    let is_mask = attribute.kind() == DESTINATION_PORT_MASK && attribute.value_len() == mask.len();
+    if is_mask {
+        attribute.emit_value(&mut mask);
+    }
+    mask == [0xff; 2]
 }
 
 /// The table a rule leads to; 0 if it leads to none.

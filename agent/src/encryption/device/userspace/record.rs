@@ -171,3 +171,81 @@ pub fn open_log(name: &InterfaceName, folder: &Path) -> io::Result<File> {
         .mode(0o600)
         .open(log_path(name, folder))
 }
+
+#[cfg(test)]
+mod tests {
+    use std::process::{Child, Command};
+
+    use super::*;
+
+    /// A process that waits to be ended.
+    struct Sleeper(Child);
+
+    impl Sleeper {
+        fn start() -> Self {
+            let mut command = Command::new("sleep");
+            Self(command.arg("60").spawn().expect("sleep is installed"))
+        }
+
+        fn record(&self) -> Record {
+            Record::of(self.0.id()).expect("it runs")
+        }
+
+        fn has_ended(&mut self) -> bool {
+            self.0.try_wait().expect("ours").is_some()
+        }
+    }
+
+    impl Drop for Sleeper {
+        fn drop(&mut self) {
+            let _ended_already = self.0.kill();
+            let _told_before = self.0.wait();
+        }
+    }
+
+    #[test]
+    fn a_process_is_ended_and_found_to_be_gone() {
+        let mut sleeper = Sleeper::start();
+        let record = sleeper.record();
+        assert!(record.is_running());
+        record.stop(Duration::from_secs(10)).expect("ended");
+        assert!(!record.is_running(), "a zombie does not run");
+        assert!(sleeper.has_ended());
+        record.stop(Duration::from_secs(10)).expect("nothing to do");
+    }
+
+    #[test]
+    fn a_process_that_got_the_number_of_another_is_not_hit() {
+        let mut sleeper = Sleeper::start();
+        let record = sleeper.record();
+        for other in [
+            Record {
+                started: record.started - 1,
+                ..record.clone()
+            },
+            Record {
+                boot: "another boot".to_owned(),
+                ..record.clone()
+            },
+        ] {
+            assert!(!other.is_running());
+            other.stop(Duration::from_secs(10)).expect("nothing to do");
+        }
+        assert!(record.is_running() && !sleeper.has_ended());
+    }
+
+    #[test]
+    fn a_record_is_read_as_it_was_written() {
+        let folder = tempfile::tempdir().expect("a temporary folder");
+        let name: InterfaceName = "weir0".parse().expect("valid");
+        assert_eq!(Record::read(&name, folder.path()).expect("none"), None);
+        let record = Record::of(std::process::id()).expect("we run");
+        record.write(&name, folder.path()).expect("written");
+        let read = Record::read(&name, folder.path()).expect("read");
+        assert_eq!(read, Some(record));
+        fs::write(path(&name, folder.path()), "{").expect("ours");
+        Record::read(&name, folder.path()).expect_err("damaged");
+        Record::remove(&name, folder.path()).expect("removed");
+        assert_eq!(fs::read_dir(folder.path()).expect("there").count(), 0);
+    }
+}
