@@ -7,5 +7,9 @@ mod node;
 
 #[path = "encryption/device.rs"]
 mod device;
+#[path = "encryption/many.rs"]
+mod many;
+#[path = "encryption/tools.rs"]
+mod tools;
 #[path = "encryption/traffic.rs"]
 mod traffic;

@@ -21,10 +21,10 @@ pub struct InvalidValue {
 }
 
 impl InvalidValue {
-    fn new(what: &'static str, value: impl ToString, reason: &'static str) -> Self {
+    fn new(what: &'static str, value: impl Into<String>, reason: &'static str) -> Self {
         Self {
             what,
-            value: value.to_string(),
+            value: value.into(),
             reason,
         }
     }
@@ -89,7 +89,7 @@ impl TryFrom<u16> for Port {
     fn try_from(port: u16) -> Result<Self, Self::Error> {
         NonZeroU16::new(port)
             .map(Self)
-            .ok_or_else(|| InvalidValue::new("port", port, "0 means any"))
+            .ok_or_else(|| InvalidValue::new("port", port.to_string(), "0 means any"))
     }
 }
 
@@ -116,7 +116,7 @@ impl TryFrom<u32> for FirewallMark {
     fn try_from(mark: u32) -> Result<Self, Self::Error> {
         NonZeroU32::new(mark)
             .map(Self)
-            .ok_or_else(|| InvalidValue::new("firewall mark", mark, "0 means unmarked"))
+            .ok_or_else(|| InvalidValue::new("firewall mark", mark.to_string(), "0 means unmarked"))
     }
 }
 
@@ -144,7 +144,7 @@ impl TryFrom<u32> for RouteTable {
         match table {
             0 | 253..=255 => Err(InvalidValue::new(
                 "routing table",
-                table,
+                table.to_string(),
                 "0 and 253 to 255 (default, main, local) belong to the kernel",
             )),
             _ => Ok(Self(table)),
@@ -178,7 +178,7 @@ impl TryFrom<u32> for RulePriority {
             1..=32765 => Ok(Self(priority)),
             _ => Err(InvalidValue::new(
                 "rule priority",
-                priority,
+                priority.to_string(),
                 "rules of ours stand between those of the tables local (0) and main (32766)",
             )),
         }

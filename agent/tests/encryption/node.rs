@@ -52,7 +52,9 @@ impl Node {
             nix::sched::unshare(nix::sched::CloneFlags::CLONE_NEWNET).expect("root may");
             tell.send(nix::unistd::gettid().as_raw())
                 .expect("someone waits");
-            queue.into_iter().for_each(|work| work());
+            for work in queue {
+                work();
+            }
         });
         let node = Self {
             number,

@@ -3,6 +3,7 @@
 //! A rotation puts the new key in place in one rename and keeps the old one beside it until told
 //! to drop it. Stopping at any moment leaves a key in place, and never one half written.
 
+use std::fmt::Write as _;
 use std::fs::{self, DirBuilder, File, OpenOptions, Permissions};
 use std::io::{self, Read, Write};
 use std::os::unix::fs::{DirBuilderExt, MetadataExt, OpenOptionsExt, PermissionsExt};
@@ -341,7 +342,7 @@ fn render(stored: &StoredKey) -> Zeroizing<String> {
     text.push_str(
         "# The private WireGuard key of this node, made here; it belongs nowhere else.\n",
     );
-    text.push_str(&format!("created: {created}\n"));
+    writeln!(text, "created: {created}").expect("a string takes everything");
     text.push_str("key: ");
     text.push_str(&stored.key.to_base64());
     text.push('\n');

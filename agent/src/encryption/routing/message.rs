@@ -152,21 +152,19 @@ pub fn protocol_of_route(message: &RouteMessage) -> u8 {
 
 /// A route as `ip route` shows it, about.
 pub fn show_route(message: &RouteMessage) -> String {
-    match to_route(message) {
-        Some(route) => super::plan::show_route(&route),
-        None => {
-            let length = message.header.destination_prefix_length;
-            let to = message
-                .attributes
-                .iter()
-                .find_map(|attribute| match attribute {
-                    RouteAttribute::Destination(destination) => plain(destination),
-                    _ => None,
-                });
-            let to = to.map_or_else(|| "default".to_owned(), |to| format!("{to}/{length}"));
-            format!("route to {to}")
-        }
+    if let Some(route) = to_route(message) {
+        return route.to_string();
     }
+    let length = message.header.destination_prefix_length;
+    let to = message
+        .attributes
+        .iter()
+        .find_map(|attribute| match attribute {
+            RouteAttribute::Destination(destination) => plain(destination),
+            _ => None,
+        });
+    let to = to.map_or_else(|| "default".to_owned(), |to| format!("{to}/{length}"));
+    format!("route to {to}")
 }
 
 /// The message that asks for a rule.
@@ -228,8 +226,7 @@ pub fn to_rule(message: &RuleMessage) -> Option<Rule> {
     let (mut mark, mut mask, mut protocol, mut port) = (None, u32::MAX, None, None);
     for attribute in &message.attributes {
         match attribute {
-            RuleAttribute::FwMark(0) => {}
-            RuleAttribute::FwMark(value) => mark = Some(FirewallMark::try_from(*value).ok()?),
+            RuleAttribute::FwMark(value) if *value != 0 => mark = Some(FirewallMark::try_from(*value).ok()?),
             RuleAttribute::FwMask(value) => mask = *value,
             RuleAttribute::Source(address) => {
                 selector.from = Some(Prefix::new(*address, header.src_len).ok()?);
@@ -242,7 +239,8 @@ pub fn to_rule(message: &RuleMessage) -> Option<Rule> {
             RuleAttribute::DestinationPortRange(range) if range.start == range.end => {
                 port = Some(Port::try_from(range.start).ok()?);
             }
-            RuleAttribute::Priority(_)
+            RuleAttribute::FwMark(_)
+            | RuleAttribute::Priority(_)
             | RuleAttribute::Protocol(_)
             | RuleAttribute::Table(_)
             // "Suppress nothing", which the kernel always says.
@@ -331,7 +329,7 @@ pub fn protocol_of_rule(message: &RuleMessage) -> u8 {
 pub fn show_rule(message: &RuleMessage) -> String {
     let priority = priority_of_rule(message);
     match (to_rule(message), table_of_rule(message)) {
-        (Some(rule), _) => super::plan::show_rule(&rule),
+        (Some(rule), _) => rule.to_string(),
         (None, 0) => format!("rule {priority}"),
         (None, table) => format!("rule {priority} that leads to table {table}"),
     }

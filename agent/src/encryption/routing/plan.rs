@@ -10,12 +10,12 @@ use netlink_packet_route::route::RouteMessage;
 use netlink_packet_route::rule::RuleMessage;
 
 use super::message::{
-    priority_of_rule, protocol_of_route, protocol_of_rule, show_route as show_route_message,
-    show_rule as show_rule_message, table_of_route, table_of_rule, to_route, to_rule,
+    priority_of_rule, protocol_of_route, protocol_of_rule, show_route, show_rule, table_of_route,
+    table_of_rule, to_route, to_rule,
 };
 use super::{
     ActualRouting, Family, Foreign, PROTOCOL, PortProtocol, Route, RouteTarget, Routing,
-    RoutingError, Rule, RuleAction,
+    RoutingError, Rule, RuleAction, Selector,
 };
 use crate::encryption::values::RouteTable;
 
@@ -35,10 +35,10 @@ pub enum RoutingChange {
 impl fmt::Display for RoutingChange {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
-            Self::SetRoute(route) => write!(f, "set {}", show_route(route)),
-            Self::AddRule(rule) => write!(f, "add {}", show_rule(rule)),
-            Self::RemoveRule(rule) => write!(f, "remove {}", show_rule_message(rule)),
-            Self::RemoveRoute(route) => write!(f, "remove {}", show_route_message(route)),
+            Self::SetRoute(route) => write!(f, "set {route}"),
+            Self::AddRule(rule) => write!(f, "add {rule}"),
+            Self::RemoveRule(rule) => write!(f, "remove {}", show_rule(rule)),
+            Self::RemoveRoute(route) => write!(f, "remove {}", show_route(route)),
         }
     }
 }
@@ -123,7 +123,7 @@ fn refuse_foreign(
     for message in &actual.routes {
         let protocol = protocol_of_route(message);
         if table_of_route(message) == table.get() && protocol != PROTOCOL {
-            let what = show_route_message(message);
+            let what = show_route(message);
             let foreign = Foreign { what, protocol };
             return Err(RoutingError::TableTaken { table, foreign });
         }
@@ -133,7 +133,7 @@ fn refuse_foreign(
         if protocol == PROTOCOL {
             continue;
         }
-        let what = show_rule_message(message);
+        let what = show_rule(message);
         let foreign = Foreign { what, protocol };
         if table_of_rule(message) == table.get() {
             return Err(RoutingError::TableTaken { table, foreign });
@@ -151,54 +151,59 @@ fn refuse_foreign(
     Ok(())
 }
 
-/// As `ip route` shows it.
-pub fn show_route(route: &Route) -> String {
-    let mut text = match route.target {
-        RouteTarget::Device(index) => format!("route {} dev #{}", route.to, index.0),
-        RouteTarget::Unreachable => format!("route unreachable {}", route.to),
-        RouteTarget::Prohibit => format!("route prohibit {}", route.to),
-    };
-    if let Some(source) = route.source {
-        text.push_str(&format!(" src {source}"));
+impl fmt::Display for Route {
+    /// As `ip route` shows it.
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self.target {
+            RouteTarget::Device(index) => write!(f, "route {} dev #{}", self.to, index.0)?,
+            RouteTarget::Unreachable => write!(f, "route unreachable {}", self.to)?,
+            RouteTarget::Prohibit => write!(f, "route prohibit {}", self.to)?,
+        }
+        if let Some(source) = self.source {
+            write!(f, " src {source}")?;
+        }
+        if let Some(mtu) = self.mtu {
+            write!(f, " mtu {mtu}")?;
+        }
+        Ok(())
     }
-    if let Some(mtu) = route.mtu {
-        text.push_str(&format!(" mtu {mtu}"));
-    }
-    text
 }
 
-/// As `ip rule` shows it.
-pub fn show_rule(rule: &Rule) -> String {
-    let family = match rule.family {
-        Family::V4 => "",
-        Family::V6 => "IPv6 ",
-    };
-    let selector = &rule.selector;
-    let mut text = format!("{family}rule {}:", rule.priority);
-    if selector.not {
-        text.push_str(" not");
-    }
-    match selector.from {
-        Some(from) => text.push_str(&format!(" from {from}")),
-        None => text.push_str(" from all"),
-    }
-    if let Some(to) = selector.to {
-        text.push_str(&format!(" to {to}"));
-    }
-    if let Some((mark, mask)) = selector.mark {
-        text.push_str(&format!(" fwmark {mark}/{mask:#x}"));
-    }
-    if let Some((protocol, port)) = selector.port {
-        let protocol = match protocol {
-            PortProtocol::Tcp => "tcp",
-            PortProtocol::Udp => "udp",
+impl fmt::Display for Rule {
+    /// As `ip rule` shows it.
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let family = match self.family {
+            Family::V4 => "",
+            Family::V6 => "IPv6 ",
         };
-        text.push_str(&format!(" ipproto {protocol} dport {port}"));
+        write!(f, "{family}rule {}:{}", self.priority, self.selector)?;
+        match self.action {
+            RuleAction::Table(table) => write!(f, " lookup {table}"),
+            RuleAction::Main => f.write_str(" lookup main"),
+            RuleAction::Prohibit => f.write_str(" prohibit"),
+        }
     }
-    text.push_str(&match rule.action {
-        RuleAction::Table(table) => format!(" lookup {table}"),
-        RuleAction::Main => " lookup main".to_owned(),
-        RuleAction::Prohibit => " prohibit".to_owned(),
-    });
-    text
+}
+
+impl fmt::Display for Selector {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        if self.not {
+            f.write_str(" not")?;
+        }
+        match self.from {
+            Some(from) => write!(f, " from {from}")?,
+            None => f.write_str(" from all")?,
+        }
+        if let Some(to) = self.to {
+            write!(f, " to {to}")?;
+        }
+        if let Some((mark, mask)) = self.mark {
+            write!(f, " fwmark {mark}/{mask:#x}")?;
+        }
+        match self.port {
+            Some((PortProtocol::Tcp, port)) => write!(f, " ipproto tcp dport {port}"),
+            Some((PortProtocol::Udp, port)) => write!(f, " ipproto udp dport {port}"),
+            None => Ok(()),
+        }
+    }
 }

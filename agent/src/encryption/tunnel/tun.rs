@@ -32,7 +32,7 @@ impl Queue {
         // SAFETY: all zeros is a valid `ifreq`: numbers, and a pointer that may be null.
         let mut request: libc::ifreq = unsafe { std::mem::zeroed() };
         for (to, from) in request.ifr_name.iter_mut().zip(name.as_str().bytes()) {
-            *to = from as libc::c_char;
+            *to = libc::c_char::from_ne_bytes([from]);
         }
         request.ifr_ifru.ifru_flags = flags as libc::c_short;
         // SAFETY: the descriptor is open and of a TUN device; the request is an `ifreq` whose name

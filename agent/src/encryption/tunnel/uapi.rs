@@ -39,7 +39,7 @@ pub fn path_of(name: &InterfaceName) -> PathBuf {
 
 /// The socket, before anyone is served.
 pub(super) struct Listener {
-    listener: UnixListener,
+    socket: UnixListener,
     path: PathBuf,
     inode: u64,
 }
@@ -56,11 +56,11 @@ impl Listener {
             Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(error),
             _ => {}
         }
-        let listener = UnixListener::bind(&path)?;
+        let socket = UnixListener::bind(&path)?;
         fs::set_permissions(&path, Permissions::from_mode(0o600))?;
         let inode = fs::metadata(&path)?.ino();
         Ok(Self {
-            listener,
+            socket,
             path,
             inode,
         })
@@ -81,7 +81,7 @@ impl Listener {
     /// Serves one client after the other.
     pub fn run(&self, tunnel: &Arc<Tunnel>) -> io::Error {
         loop {
-            match self.listener.accept() {
+            match self.socket.accept() {
                 // A client that goes away early has nobody left to be told.
                 Ok((client, _)) => drop(serve(tunnel, &client)),
                 Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
@@ -131,7 +131,9 @@ fn apply(tunnel: &Arc<Tunnel>, settings: &[Setting]) -> io::Result<()> {
             Setting::Mark(mark) => table.set_mark(*mark)?,
             Setting::ReplacePeers => {
                 let keys: Vec<_> = table.peers().map(|peer| peer.key).collect();
-                keys.into_iter().for_each(|key| table.remove_peer(key));
+                for key in keys {
+                    table.remove_peer(key);
+                }
             }
             Setting::Peer(key, settings) => {
                 if settings.contains(&PeerSetting::Remove) {

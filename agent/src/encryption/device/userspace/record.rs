@@ -15,6 +15,10 @@ use serde::{Deserialize, Serialize};
 use crate::encryption::InterfaceName;
 
 /// A process of this boot.
+#[expect(
+    clippy::unsafe_derive_deserialize,
+    reason = "the system calls are sound for every number; that it is the right one is checked"
+)]
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Record {
     /// Its number.

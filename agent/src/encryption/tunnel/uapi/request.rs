@@ -64,6 +64,8 @@ fn settings<'a>(lines: impl Iterator<Item = &'a str>) -> io::Result<Vec<Setting>
                 let peer = PublicKey::new(*key_of(value)?).map_err(|_| errno(libc::EINVAL))?;
                 settings.push(Setting::Peer(peer, Vec::new()));
             }
+            // There is one version, and to ask for it changes nothing.
+            ("protocol_version", _) if value == "1" => {}
             (_, Some(Setting::Peer(_, peer))) => peer.push(peer_setting(key, value)?),
             _ => settings.push(device_setting(key, value)?),
         }
@@ -100,8 +102,6 @@ fn peer_setting(key: &str, value: &str) -> io::Result<PeerSetting> {
             Some(prefix) => number(prefix).map(PeerSetting::RemoveAllowedIp),
             None => number(prefix).map(PeerSetting::AddAllowedIp),
         },
-        // There is one version, and to ask for it changes nothing.
-        ("protocol_version", "1") => Ok(PeerSetting::UpdateOnly),
         _ => Err(errno(libc::EINVAL)),
     }
 }
