@@ -104,6 +104,14 @@ impl Cluster {
         &self.underlay
     }
 
+    /// All members and the underlay, as places.
+    pub fn places(&self) -> impl Iterator<Item = &crate::Place> {
+        let nodes = self.nodes.iter().map(|node| &**node);
+        let pods = self.pods.iter().map(|pod| &**pod);
+        let clients = self.clients.iter().map(|client| &**client);
+        nodes.chain(pods).chain(clients).chain([&self.underlay])
+    }
+
     /// Load balancer addresses number `index`, from 0, IPv4 first.
     pub fn vips(&self, index: u8) -> [IpAddr; 2] {
         plan::vip(index).both()

@@ -25,6 +25,7 @@
 //! | [`run`] | what a cluster left on the machine, and its removal by id |
 //! | [`place`] | where a command or closure runs: namespaces and cgroup |
 //! | [`traffic`] | servers, clients and load, with reports |
+//! | [`losses`] | what the kernel counted as lost, at every member |
 //! | [`capture`] | packets of any link, with a judgement on their checksums |
 //! | [`manifest`] | Kubernetes objects as YAML |
 //! | [`demo`], [`mod@bench`] | the programs `weir-demo` and `weir-bench` |
@@ -35,6 +36,7 @@ pub mod binary;
 pub mod capture;
 pub mod cluster;
 pub mod demo;
+pub mod losses;
 pub mod manifest;
 pub mod mounts;
 pub mod namespace;
@@ -48,4 +50,5 @@ pub mod wait;
 mod wiring;
 
 pub use cluster::{Cluster, ClusterBuilder};
+pub use losses::Losses;
 pub use place::Place;

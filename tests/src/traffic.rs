@@ -23,6 +23,7 @@ use crate::{Place, wait};
 
 pub mod http;
 pub mod load;
+pub mod numbered;
 pub mod server;
 pub mod stream;
 pub mod tcp_info;
@@ -30,6 +31,7 @@ pub mod udp;
 
 pub use http::{Http, HttpReport};
 pub use load::{Load, LoadReport};
+pub use numbered::{Numbered, NumberedReport};
 pub use server::Server;
 pub use stream::{Stream, StreamReport};
 pub use udp::{Udp, UdpReport};
@@ -156,6 +158,14 @@ impl Place {
         Traffic {
             place: self,
             job: Load::new(SocketAddr::new(address, port), per_second),
+        }
+    }
+
+    /// Numbered datagrams at a steady rate from here, from 16 sockets.
+    pub fn numbered(&self, address: IpAddr, port: u16, per_second: u32) -> Traffic<'_, Numbered> {
+        Traffic {
+            place: self,
+            job: Numbered::new(SocketAddr::new(address, port), per_second),
         }
     }
 }

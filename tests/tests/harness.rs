@@ -12,7 +12,7 @@ use weir_tests::binary::{self, Binary};
 use weir_tests::capture::packet::{TCP, UDP};
 use weir_tests::run::{self, Record};
 use weir_tests::traffic::server::{ECHO_PORT, HTTP_PORT, UDP_PORT};
-use weir_tests::{Cluster, ClusterBuilder, wait};
+use weir_tests::{Cluster, ClusterBuilder, Losses, wait};
 
 const SECONDS_10: Duration = Duration::from_secs(10);
 
@@ -192,6 +192,30 @@ fn streams_and_load_report_what_happened() -> Result<()> {
         "the end of the server is noticed: {reports:?}"
     );
     assert_ne!(client.http(address, HTTP_PORT).requests(2).run()?.failed, 0);
+    Ok(())
+}
+
+#[test]
+fn datagrams_that_nobody_answers_are_counted_as_lost() -> Result<()> {
+    let cluster = plain("numbered").start()?;
+    cluster.serve()?;
+    let pod = cluster.pod("web-1")?;
+    let before = Losses::of(&cluster)?;
+    let client = cluster.client("client")?;
+    for address in pod.address().both() {
+        let datagrams = client.numbered(address, UDP_PORT, 2_000).start()?;
+        pod.stop_serving();
+        pod.serve()?;
+        let report = datagrams.stop()?;
+        ensure!(0 < report.lost && report.lost < report.sent, "{report:?}");
+        ensure!(
+            report.examples.len() as u64 == report.lost.min(320),
+            "{report:?}"
+        );
+    }
+    // Nothing else of the machine lost anything.
+    let losses = Losses::of(&cluster)?.since(&before);
+    ensure!(losses == Losses::default(), "{losses:?}");
     Ok(())
 }
 

@@ -5,7 +5,7 @@ use std::process::ExitCode;
 use std::thread;
 
 use anyhow::{Context, Result, bail};
-use weir_tests::traffic::{Http, Job, Load, Server, Stop, Stream, Udp};
+use weir_tests::traffic::{Http, Job, Load, Numbered, Server, Stop, Stream, Udp};
 
 fn main() -> ExitCode {
     let arguments: Vec<String> = std::env::args().skip(1).collect();
@@ -28,6 +28,7 @@ fn perform(arguments: &[String]) -> Result<()> {
         Udp::KIND => perform_one::<Udp>(job),
         Stream::KIND => perform_one::<Stream>(job),
         Load::KIND => perform_one::<Load>(job),
+        Numbered::KIND => perform_one::<Numbered>(job),
         _ => bail!("there is no traffic of kind {kind:?}"),
     }
 }

@@ -14,6 +14,7 @@ use std::time::Duration;
 use anyhow::{Context, Result};
 use serde::{Deserialize, Serialize};
 
+use super::numbered::make_room;
 use super::{Answer, Job, Stop, canonical};
 
 /// Line on standard output that says all sockets are open.
@@ -56,6 +57,7 @@ impl Job for Server {
         for address in &self.addresses {
             let local = SocketAddr::new(*address, UDP_PORT);
             let socket = UdpSocket::bind(local).with_context(|| format!("bind UDP {local}"))?;
+            make_room(&socket)?;
             let name = self.name.clone();
             thread::spawn(move || answer_datagrams(&name, &socket));
         }

@@ -4,9 +4,9 @@ use std::env;
 use std::time::Duration;
 
 use anyhow::{Context, Result, ensure};
-use weir_tests::{Cluster, Place, wait};
+use weir_tests::{Cluster, Losses, Place, wait};
 
-use crate::setting::{ECHO, HTTP, SOON, ordinary, start_with_web, wait_for_web};
+use crate::setting::{DATAGRAMS, ECHO, HTTP, SOON, ordinary, start_with_web, wait_for_web};
 
 /// Connections per second over the restarts: what the machine should bear, unless said otherwise.
 fn load_per_second() -> u32 {
@@ -50,7 +50,7 @@ fn without_an_agent_everything_goes_on() -> Result<()> {
 }
 
 #[test]
-fn ten_kills_under_load_lose_no_connection() -> Result<()> {
+fn ten_kills_under_load_lose_no_packet() -> Result<()> {
     let cluster = start_with_web(&ordinary("kills"))?;
     let client = cluster.client("client")?;
     let agent = cluster.node("node1")?.agent()?;
@@ -58,21 +58,36 @@ fn ten_kills_under_load_lose_no_connection() -> Result<()> {
     let load = client
         .load(cluster.vips(0)[0], HTTP, load_per_second())
         .start()?;
+    let datagrams = cluster.vips(0).map(|vip| {
+        client
+            .numbered(vip, DATAGRAMS, load_per_second().div_ceil(2))
+            .start()
+    });
+    let before = Losses::of(&cluster)?;
     for _ in 0..KILLS {
         agent.kill9()?;
         agent.start()?;
         assert!(agent.status()?.is_adopted());
     }
     let report = load.stop()?;
+    println!("{report:?}");
+    let losses = Losses::of(&cluster)?.since(&before);
+    println!("{losses:?}");
+    for datagrams in datagrams {
+        let report = datagrams?.stop()?;
+        println!("{report:?}");
+        assert!(report.sent > 0 && report.backends.len() > 1, "{report:?}");
+        assert_eq!((report.lost, report.repeated, report.moved), (0, 0, 0));
+    }
     assert_eq!(report.failed, 0, "{report:?}");
     assert!(
         report.connections > 0 && report.backends.len() == 4,
         "{report:?}"
     );
-    println!("{report:?}");
     for stream in streams.stop()? {
         assert_eq!(stream.error, None, "{stream:?}");
     }
+    assert_eq!(losses, Losses::default());
     Ok(())
 }
 
