@@ -69,6 +69,19 @@ fn every_map_is_described() {
     }
 }
 
+#[test]
+fn the_kernel_object_has_one_licence_wherever_it_is_named() {
+    let declared = "Dual MIT/GPL";
+    let package = read("ebpf-programs/Cargo.toml");
+    assert!(package.contains("\nlicense = \"MIT OR GPL-2.0-only\"\n"));
+    assert!(read("ebpf-programs/LICENSE.md").contains(&format!("`{declared}`")));
+    // A build without the eBPF toolchain has no object to ask.
+    if let Ok(object) = ebpf_object::datapath() {
+        let section = format!("{declared}\0").into_bytes();
+        assert!(object.windows(section.len()).any(|bytes| bytes == section));
+    }
+}
+
 /// All Markdown files of the repository's own.
 fn pages(folder: &Path, found: &mut Vec<PathBuf>) {
     for entry in fs::read_dir(folder).unwrap() {
