@@ -14,9 +14,9 @@ mod machine;
 mod mirror;
 mod modules;
 mod results;
+mod run;
 
 use std::collections::BTreeMap;
-use std::fmt;
 use std::num::NonZeroUsize;
 use std::path::Path;
 use std::process::ExitCode;
@@ -27,14 +27,14 @@ use std::time::{Duration, Instant};
 use anyhow::Context as _;
 
 use crate::artifacts::{Binaries, Executable, Kind, Profile};
-use crate::report::{Report, Skips};
+use crate::report::Report;
 use crate::setup::{self, Need};
 use crate::suites;
 use crate::vm::fetch::Kernel;
 use crate::vm::image::{Contents, Image};
 use crate::vm::kernels::{KernelSpec, SuiteSpec};
-use crate::vm::machine::Verdict;
 use crate::vm::results::Results;
+use crate::vm::run::Run;
 use crate::workspace::Workspace;
 
 /// The kernels to run on and the suites to run.
@@ -176,14 +176,9 @@ impl Matrix {
         subject: &Subject<'_>,
     ) -> Run {
         let begun = Instant::now();
-        let mut run = Run {
-            kernel: spec.name.clone(),
-            shown: Vec::new(),
-            report: Report::default(),
-            seconds: 0,
-        };
+        let mut run = Run::of(&spec.name);
         if let Err(error) = self.boot(workspace, spec, common, subject, &mut run) {
-            run.report.fail(&run.title(), &format!("{error:#}"));
+            run.fail(&format!("{error:#}"));
         }
         run.seconds = begun.elapsed().as_secs();
         run
@@ -206,53 +201,19 @@ impl Matrix {
         image::write(common, &kernel, &workspace.root, &initramfs)?;
         let limit = Duration::from_mins(spec.minutes);
         let verdict = machine::boot(&kernel.image, &initramfs, &folder, limit)?;
-        let mut results = read_results(&folder)?;
-        run.shown
-            .push(format!("\n     kernel {} ({})", spec.name, kernel.release));
-        run.shown.append(&mut results.shown);
-        let (suite, report) = (run.title(), &mut run.report);
+        run.show(format!("\n     kernel {} ({})", spec.name, kernel.release));
+        let results = read_results(&folder)?;
         if subject.filter.is_none() && results.done {
-            for missed in self
-                .suites
-                .iter()
-                .flat_map(|listed| listed.missed(&results.suites))
-            {
-                report.fail(&suite, &missed);
+            for suite in &self.suites {
+                suite
+                    .missed(&results.suites)
+                    .iter()
+                    .for_each(|missed| run.fail(missed));
             }
         }
-        self.judge(&suite, results, &verdict, &folder, report);
+        run.take(results, |target| self.is_for_machines_only(target));
+        run.judge(&verdict, &folder.join(machine::CONSOLE));
         Ok(())
-    }
-
-    /// Turns what a machine said and how it came to rest into outcomes.
-    fn judge(
-        &self,
-        suite: &str,
-        results: Results,
-        verdict: &Verdict,
-        folder: &Path,
-        report: &mut Report,
-    ) {
-        let done = results.done;
-        for (name, outcomes) in results.suites {
-            let skips = if self.is_for_machines_only(&name) {
-                Skips::Fail
-            } else {
-                Skips::Allowed
-            };
-            report.add(&format!("{suite}, {name}"), outcomes, skips);
-        }
-        for failure in results.failures {
-            report.fail(suite, &failure);
-        }
-        let console = folder.join(machine::CONSOLE);
-        let reason = match verdict {
-            Verdict::PoweredOff if done => return,
-            Verdict::PoweredOff => "qemu ended before the machine was done".to_owned(),
-            Verdict::Panicked(line) => line.clone(),
-            Verdict::TimedOut(limit) => format!("not done after {limit:?}"),
-        };
-        report.fail(suite, &format!("{reason}, see {}", console.display()));
     }
 
     /// True for an integration test that this machine is not expected to run itself.
@@ -285,45 +246,6 @@ impl Matrix {
             programs: programs.map(|made| made.path.clone()).collect(),
             filter: subject.filter.map(str::to_owned),
         })
-    }
-}
-
-/// What came of one kernel.
-struct Run {
-    kernel: String,
-    /// What the suites said that is worth showing.
-    shown: Vec<String>,
-    report: Report,
-    seconds: u64,
-}
-
-impl Run {
-    fn title(&self) -> String {
-        format!("kernel {}", self.kernel)
-    }
-
-    /// The result line.
-    fn line(&self) -> String {
-        let verdict = if self.report.succeeded() {
-            "ok"
-        } else {
-            "FAILED"
-        };
-        let summary = self.report.summary();
-        format!(
-            "{}: {verdict}, {summary} ({} s)",
-            self.title(),
-            self.seconds
-        )
-    }
-}
-
-impl fmt::Display for Run {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        for line in &self.shown {
-            writeln!(f, "{line}")?;
-        }
-        f.write_str(&self.line())
     }
 }
 
