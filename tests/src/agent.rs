@@ -39,6 +39,8 @@ pub struct AgentConfig {
     pub report_interval: String,
     /// `loadBalancer.externalClusterIP`.
     pub external_cluster_ip: bool,
+    /// `encryption.enabled`.
+    pub encryption: bool,
     /// `log.level`.
     pub log_level: String,
 }
@@ -49,6 +51,7 @@ impl Default for AgentConfig {
             xdp_mode: "auto".into(),
             report_interval: "1s".into(),
             external_cluster_ip: false,
+            encryption: false,
             log_level: "info".into(),
         }
     }
@@ -63,6 +66,7 @@ impl AgentConfig {
             "paths": { "state": format!("{DIRECTORY}/state") },
             "devices": { "uplinks": [UPLINK], "pods": ["pod*"], "xdpMode": self.xdp_mode },
             "loadBalancer": { "externalClusterIP": self.external_cluster_ip },
+            "encryption": { "enabled": self.encryption },
             "flows": { "reportInterval": self.report_interval },
             "log": { "level": self.log_level, "format": "text" },
         })

@@ -7,12 +7,14 @@
 use std::fs;
 use std::net::IpAddr;
 use std::path::Path;
+use std::time::Duration;
 
 use anyhow::{Context, Result, bail};
 
 use crate::manifest::Manifest;
 use crate::plan::{self, Plan};
 use crate::run::{self, Record};
+use crate::wait;
 
 mod build;
 mod builder;
@@ -180,6 +182,32 @@ impl Cluster {
             );
             fs::write(&draft, text).with_context(|| format!("write {}", draft.display()))?;
             fs::rename(&draft, &path).with_context(|| format!("write {}", path.display()))?;
+        }
+        Ok(())
+    }
+
+    /// Gives the key that each node has published to all others, as whoever distributes manifests
+    /// does; waits until all have published one.
+    ///
+    /// # Errors
+    ///
+    /// When a node publishes none in time.
+    pub fn distribute_keys(&self) -> Result<()> {
+        let mut records = Vec::new();
+        for node in &self.nodes {
+            let file = format!("{}.yaml", node.name());
+            let path = node.agent()?.manifests().join("published").join(&file);
+            let what = format!("the key of {}", node.name());
+            let text = wait::until(&what, Duration::from_secs(20), || {
+                fs::read_to_string(&path).context("read it")
+            })?;
+            records.push((file, text));
+        }
+        for node in &self.nodes {
+            let folder = node.agent()?.manifests().join("published");
+            for (file, text) in &records {
+                fs::write(folder.join(file), text).context("write a record")?;
+            }
         }
         Ok(())
     }

@@ -5,6 +5,8 @@
 mod balancing;
 #[path = "cluster/changes.rs"]
 mod changes;
+#[path = "cluster/encryption.rs"]
+mod encryption;
 #[path = "cluster/flows.rs"]
 mod flows;
 #[path = "cluster/lifecycle.rs"]

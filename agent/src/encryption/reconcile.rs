@@ -265,14 +265,17 @@ impl<A: AttachDevice> Encryption<A> {
     }
 
     async fn create(&self) -> Result<Device, DeviceError> {
-        let create =
-            |backend| Device::create(&self.netlink, &self.settings, backend, &self.process);
-        match self.config.wireguard.implementation {
-            Implementation::Kernel => create(Backend::Kernel).await,
-            Implementation::Userspace => create(Backend::Userspace).await,
-            Implementation::Auto if self.kernel_can => create(Backend::Kernel).await,
-            Implementation::Auto => create(Backend::Userspace).await,
-        }
+        let kernel = match self.config.wireguard.implementation {
+            Implementation::Kernel => true,
+            Implementation::Userspace => false,
+            Implementation::Auto => self.kernel_can,
+        };
+        let backend = if kernel {
+            Backend::Kernel
+        } else {
+            Backend::Userspace
+        };
+        Device::create(&self.netlink, &self.settings, backend, &self.process).await
     }
 
     /// The MTU asked for, or what the way to the peers leaves: one peer of each family is asked for.

@@ -64,6 +64,13 @@ impl Status {
             .sum()
     }
 
+    /// A counter of the data plane, by name; zero if it is not there.
+    pub fn counter(&self, name: &str) -> u64 {
+        let counters = self.0["counters"].as_array().into_iter().flatten();
+        let mut named = counters.filter(|counter| counter["name"] == name);
+        named.next().map_or(0, |counter| count(&counter["value"]))
+    }
+
     /// What is wrong with the input, each as JSON text.
     pub fn problems(&self) -> Vec<String> {
         let problems = self.0["problems"].as_array();
