@@ -191,8 +191,13 @@ fn rows(probe: &Probe) -> Vec<Row> {
         };
         row(&helper.feature(), &helper.found, with, without);
     }
-    row("WireGuard", &probe.wireguard, "not yet", "not yet");
-    row("TUN devices", &probe.tun, "not yet", "not yet");
+    row(
+        "WireGuard",
+        &probe.wireguard,
+        "encryption",
+        "encryption in a process",
+    );
+    row("TUN devices", &probe.tun, "encryption in a process", "none");
     rows
 }
 
