@@ -6,6 +6,7 @@
 //! agent, and only what differs is written.
 
 mod apply;
+mod error;
 mod kernel;
 mod userspace;
 
@@ -19,6 +20,9 @@ use super::key::{PrivateKey, PublicKey};
 use super::link::{IfIndex, LinkState, Netlink};
 use super::peers::{PeerChange, PeerTraffic, Peers};
 use super::values::{FirewallMark, InterfaceName, Port};
+
+pub use error::DeviceError;
+use error::{failed, port_or_io};
 
 /// Text on an interface that says that it is ours.
 pub const ALIAS: &str = "weir: encryption between nodes";
@@ -93,60 +97,6 @@ pub struct ProcessPaths {
     pub program: PathBuf,
     /// Folder for the record and the log, emptied by a reboot: `/run/weir`.
     pub folder: PathBuf,
-}
-
-/// Why the device is not as it should be.
-#[derive(Debug, thiserror::Error)]
-pub enum DeviceError {
-    /// Someone else's interface has the name.
-    #[error(
-        "an interface {name} exists already and is not Weir's ({}): give Weir's device another \
-         name, or remove that one",
-        describe(kind, alias.as_deref())
-    )]
-    NameTaken {
-        /// The name.
-        name: InterfaceName,
-        /// What drives the interface.
-        kind: String,
-        /// What it says it is for.
-        alias: Option<String>,
-    },
-    /// Someone else receives on the port.
-    #[error(
-        "UDP port {port} is in use by someone else: give Weir's encryption another port on all \
-         nodes, or free it (`ss -ulpn 'sport = :{port}'` shows who has it)"
-    )]
-    PortTaken {
-        /// The port.
-        port: Port,
-    },
-    /// The kernel has no WireGuard.
-    #[error("the kernel has no WireGuard; the module is called `wireguard`")]
-    NotSupported,
-    /// The process of a userspace device did not come up.
-    #[error("the process of the userspace device {name} did not start: {reason}")]
-    Process {
-        /// Name of the device.
-        name: InterfaceName,
-        /// What it said.
-        reason: String,
-    },
-    /// The system refused.
-    #[error("{doing} {name}")]
-    Io {
-        /// What was tried.
-        doing: &'static str,
-        /// Name of the device.
-        name: InterfaceName,
-        /// What came of it.
-        source: io::Error,
-    },
-}
-
-fn describe(kind: &str, alias: Option<&str>) -> String {
-    let kind = if kind.is_empty() { "hardware" } else { kind };
-    alias.map_or_else(|| kind.to_owned(), |alias| format!("{kind}, {alias:?}"))
 }
 
 /// A device of ours that exists.
@@ -358,28 +308,4 @@ async fn remove(
     userspace::stop(name, &process.folder).await?;
     let deleted = netlink.delete(link.index).await;
     deleted.map_err(failed("remove", name))
-}
-
-fn failed(
-    doing: &'static str,
-    name: &InterfaceName,
-) -> impl FnOnce(io::Error) -> DeviceError + use<> {
-    let name = name.clone();
-    move |source| DeviceError::Io {
-        doing,
-        name,
-        source,
-    }
-}
-
-fn port_or_io(
-    doing: &'static str,
-    name: &InterfaceName,
-    port: Port,
-    source: io::Error,
-) -> DeviceError {
-    if source.kind() == io::ErrorKind::AddrInUse {
-        return DeviceError::PortTaken { port };
-    }
-    failed(doing, name)(source)
 }

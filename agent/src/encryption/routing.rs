@@ -5,8 +5,9 @@
 //! protocol ([`PROTOCOL`]); anything else in our table or at our priorities is someone else's and
 //! ends in an error that names it, before anything is changed.
 
-mod message;
 mod plan;
+mod route_message;
+mod rule_message;
 
 use std::fmt;
 use std::io;
@@ -21,8 +22,8 @@ use rtnetlink::IpVersion;
 use super::link::{IfIndex, Netlink, io_error};
 use super::values::{FirewallMark, Port, Prefix, RouteTable, RulePriority};
 
-pub(super) use message::plain as plain_address;
 pub use plan::{RoutingChange, plan};
+pub(super) use route_message::plain as plain_address;
 
 /// Number by which rules and routes are known as ours (`ip route` shows it as `proto 119`).
 pub const PROTOCOL: u8 = 119;
@@ -43,6 +44,13 @@ impl Family {
     /// That of a prefix.
     pub fn of(prefix: Prefix) -> Self {
         if prefix.is_ipv4() { Self::V4 } else { Self::V6 }
+    }
+
+    fn address_family(self) -> AddressFamily {
+        match self {
+            Self::V4 => AddressFamily::Inet,
+            Self::V6 => AddressFamily::Inet6,
+        }
     }
 }
 
@@ -216,10 +224,8 @@ pub async fn remove_all(netlink: &Netlink, table: RouteTable) -> Result<usize, R
 async fn read(netlink: &Netlink) -> Result<ActualRouting, RoutingError> {
     let mut actual = ActualRouting::default();
     let handle = netlink.handle();
-    for (version, family) in [
-        (IpVersion::V4, AddressFamily::Inet),
-        (IpVersion::V6, AddressFamily::Inet6),
-    ] {
+    for (version, family) in [(IpVersion::V4, Family::V4), (IpVersion::V6, Family::V6)] {
+        let family = family.address_family();
         let rules: Vec<RuleMessage> = handle
             .rule()
             .get(version)
@@ -240,7 +246,7 @@ async fn read(netlink: &Netlink) -> Result<ActualRouting, RoutingError> {
             let Some(route) = next.map_err(failed(|| "list routes".to_owned()))? else {
                 break;
             };
-            if route.header.address_family == family && message::is_relevant(&route) {
+            if route.header.address_family == family && route_message::is_relevant(&route) {
                 actual.routes.push(route);
             }
         }
@@ -256,12 +262,12 @@ async fn make(
     let handle = netlink.handle();
     let done = match change {
         RoutingChange::SetRoute(route) => {
-            let message = message::of_route(route, table);
+            let message = route_message::of_route(route, table);
             handle.route().add(message).replace().execute().await
         }
         RoutingChange::AddRule(rule) => {
             let mut request = handle.rule().add();
-            *request.message_mut() = message::of_rule(rule);
+            *request.message_mut() = rule_message::of_rule(rule);
             request.execute().await
         }
         RoutingChange::RemoveRule(rule) => handle.rule().del(rule.clone()).execute().await,

@@ -11,7 +11,7 @@ use weir_agent::encryption::peers::Peers;
 use weir_agent::encryption::routing::Family;
 use weir_agent::encryption::tunnel::serve::control_socket;
 
-use crate::node::{Node, PORT, is_root};
+use crate::node::{Node, PORT, backend, has_process, is_root};
 use crate::traffic::{connected, echo, pod_socket};
 
 const DEADLINE: Duration = Duration::from_secs(10);
@@ -27,9 +27,7 @@ fn eventually(what: &str, mut so: impl FnMut() -> bool) {
 
 fn create(node: &Node, settings: DeviceSettings) -> Result<Device, DeviceError> {
     let paths = node.paths();
-    node.block_on(async move |netlink| {
-        Device::create(&netlink, &settings, Backend::Userspace, &paths).await
-    })
+    node.block_on(async move |netlink| Device::create(&netlink, &settings, backend(), &paths).await)
 }
 
 fn runs(pid: i32) -> bool {
@@ -98,7 +96,7 @@ fn a_port_of_someone_else_is_named_and_nothing_is_left_behind() {
 
 #[test]
 fn a_device_follows_its_settings_and_keeps_its_process() {
-    if !is_root() {
+    if !is_root() || !has_process() {
         return;
     }
     let node = Node::new("set", 1);
@@ -141,7 +139,7 @@ fn a_device_follows_its_settings_and_keeps_its_process() {
 
 #[test]
 fn a_device_whose_process_died_is_made_anew() {
-    if !is_root() {
+    if !is_root() || !has_process() {
         return;
     }
     let node = Node::new("dead", 1);
@@ -160,8 +158,61 @@ fn a_device_whose_process_died_is_made_anew() {
 }
 
 #[test]
-fn deleting_leaves_nothing() {
+fn a_device_of_the_kernel_follows_its_settings() {
+    if !is_root() || backend() == Backend::Userspace {
+        return;
+    }
+    let node = Node::new("kern", 1);
+    let device = node.create();
+    let moved = DeviceSettings {
+        port: Port::try_from(PORT + 1).expect("not 0"),
+        mtu: 1300,
+        ..node.settings()
+    };
+    let other = node.run(|| UdpSocket::bind(("0.0.0.0", PORT + 1)).expect("free"));
+    let refused = create(&node, moved.clone()).expect_err("in use");
+    assert!(
+        matches!(refused, DeviceError::PortTaken { .. }),
+        "{refused}"
+    );
+    drop(other);
+    let again = create(&node, moved).expect("free now");
+    assert_eq!(again.index(), device.index(), "the same device");
+    assert!(node.output("ip link show").contains("mtu 1300"));
+    node.delete();
+    assert!(
+        !node
+            .output("ip link show")
+            .contains(node.settings().name.as_str())
+    );
+    node.delete();
+}
+
+#[test]
+fn without_wireguard_in_the_kernel_the_error_says_so() {
     if !is_root() {
+        return;
+    }
+    let node = Node::new("none", 1);
+    let mut probe = std::process::Command::new("ip");
+    probe.args(["link", "add", "wt-probe", "type", "wireguard"]);
+    if node
+        .run(move || probe.status())
+        .is_ok_and(|status| status.success())
+    {
+        println!("SKIPPED: this kernel has WireGuard");
+        return;
+    }
+    let (settings, paths) = (node.settings(), node.paths());
+    let made = node.block_on(async move |netlink| {
+        Device::create(&netlink, &settings, Backend::Kernel, &paths).await
+    });
+    assert!(matches!(made, Err(DeviceError::NotSupported)), "{made:?}");
+}
+
+#[test]
+fn deleting_leaves_nothing() {
+    if !is_root() || !has_process() {
         return;
     }
     let node = Node::new("gone", 1);
@@ -184,7 +235,7 @@ fn deleting_leaves_nothing() {
 
 #[test]
 fn a_device_deleted_by_hand_takes_its_process_along() {
-    if !is_root() {
+    if !is_root() || !has_process() {
         return;
     }
     let node = Node::new("hand", 1);

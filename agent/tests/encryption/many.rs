@@ -4,11 +4,11 @@ use std::net::{IpAddr, SocketAddr};
 use std::time::{Duration, Instant};
 
 use weir_agent::encryption::Prefix;
-use weir_agent::encryption::device::{Backend, Device};
+use weir_agent::encryption::device::Device;
 use weir_agent::encryption::key::{ClusterSecret, PublicKey};
 use weir_agent::encryption::peers::{self, PeerConfig, Peers};
 
-use crate::node::{Node, is_root};
+use crate::node::{Node, backend, is_root};
 
 const PEERS: u16 = 1000;
 
@@ -44,7 +44,7 @@ fn a_thousand_peers_are_written_within_a_second_and_one_change_within_10_ms() {
     node.create();
     let (settings, paths) = (node.settings(), node.paths());
     node.block_on(async move |netlink| {
-        let device = Device::create(&netlink, &settings, Backend::Userspace, &paths).await;
+        let device = Device::create(&netlink, &settings, backend(), &paths).await;
         let device = device.expect("adopted");
         let sync = async |desired: &Peers| {
             let start = Instant::now();

@@ -28,6 +28,23 @@ pub fn is_root() -> bool {
     root
 }
 
+/// Who encrypts in these tests: a process, unless `WEIR_TEST_WIREGUARD` says `kernel`.
+pub fn backend() -> Backend {
+    match std::env::var("WEIR_TEST_WIREGUARD").as_deref() {
+        Ok("kernel") => Backend::Kernel,
+        _ => Backend::Userspace,
+    }
+}
+
+/// Whether devices have a process; if not, says that the test is skipped.
+pub fn has_process() -> bool {
+    let process = backend() == Backend::Userspace;
+    if !process {
+        println!("SKIPPED: the kernel's device has no process");
+    }
+    process
+}
+
 type Work = Box<dyn FnOnce() + Send>;
 
 /// A network namespace and what runs in it.
@@ -183,7 +200,7 @@ impl Node {
     pub fn create(&self) -> Device {
         let (settings, paths, key) = (self.settings(), self.paths(), self.key.clone());
         self.block_on(async move |netlink| {
-            let device = Device::create(&netlink, &settings, Backend::Userspace, &paths).await;
+            let device = Device::create(&netlink, &settings, backend(), &paths).await;
             let device = device.expect("created");
             device.set_private_key(&key).await.expect("set");
             device
@@ -194,7 +211,7 @@ impl Node {
     pub fn state(&self) -> DeviceState {
         let (settings, paths) = (self.settings(), self.paths());
         self.block_on(async move |netlink| {
-            let device = Device::create(&netlink, &settings, Backend::Userspace, &paths).await;
+            let device = Device::create(&netlink, &settings, backend(), &paths).await;
             device.expect("adopted").state().await.expect("answers")
         })
     }
@@ -203,7 +220,7 @@ impl Node {
     pub fn sync(&self, desired: Peers) -> usize {
         let (settings, paths) = (self.settings(), self.paths());
         self.block_on(async move |netlink| {
-            let device = Device::create(&netlink, &settings, Backend::Userspace, &paths).await;
+            let device = Device::create(&netlink, &settings, backend(), &paths).await;
             let device = device.expect("adopted");
             let actual = device.state().await.expect("answers");
             let changes = peers::plan(&desired, &actual.peers);

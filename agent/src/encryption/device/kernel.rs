@@ -2,7 +2,8 @@
 
 use std::io;
 
-use super::{ALIAS, Backend, DeviceError, DeviceSettings, apply, failed, port_or_io};
+use super::error::{failed, port_or_io};
+use super::{ALIAS, Backend, DeviceError, DeviceSettings, apply};
 use crate::encryption::InterfaceName;
 use crate::encryption::link::{IfIndex, Netlink};
 

@@ -13,7 +13,8 @@ use tokio::process::Command;
 use tokio::time::timeout;
 
 use self::record::Record;
-use super::{ALIAS, DeviceError, DeviceSettings, ProcessPaths, failed};
+use super::error::failed;
+use super::{ALIAS, DeviceError, DeviceSettings, ProcessPaths};
 use crate::encryption::InterfaceName;
 use crate::encryption::link::{IfIndex, Netlink};
 use crate::encryption::tunnel::serve::{PORT_TAKEN, READY, ServeArguments, control_socket};

@@ -9,10 +9,8 @@ use std::fmt;
 use netlink_packet_route::route::RouteMessage;
 use netlink_packet_route::rule::RuleMessage;
 
-use super::message::{
-    priority_of_rule, protocol_of_route, protocol_of_rule, show_route, show_rule, table_of_route,
-    table_of_rule, to_route, to_rule,
-};
+use super::route_message::{protocol_of_route, show_route, table_of_route, to_route};
+use super::rule_message::{priority_of_rule, protocol_of_rule, show_rule, table_of_rule, to_rule};
 use super::{
     ActualRouting, Family, Foreign, PROTOCOL, PortProtocol, Route, RouteTarget, Routing,
     RoutingError, Rule, RuleAction, Selector,

@@ -1,6 +1,7 @@
 use std::net::IpAddr;
 
-use super::message::{of_route, of_rule, table_of_route, to_route, to_rule};
+use super::route_message::{of_route, table_of_route, to_route};
+use super::rule_message::{of_rule, to_rule};
 use super::*;
 use crate::datapath::private_namespace::{in_private_namespace, ip};
 
