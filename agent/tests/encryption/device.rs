@@ -4,12 +4,13 @@ use std::net::UdpSocket;
 use std::path::Path;
 use std::time::{Duration, Instant};
 
-use weir_agent::encryption::Port;
 use weir_agent::encryption::device::{Backend, Device, DeviceError, DeviceSettings};
 use weir_agent::encryption::key::PrivateKey;
 use weir_agent::encryption::peers::Peers;
 use weir_agent::encryption::routing::Family;
+use weir_agent::encryption::settings::{HostSettings, Needs};
 use weir_agent::encryption::tunnel::serve::control_socket;
+use weir_agent::encryption::{InterfaceName, Port};
 
 use crate::node::{Node, PORT, backend, has_process, is_root};
 use crate::traffic::{connected, echo, pod_socket};
@@ -289,6 +290,67 @@ fn no_packet_is_lost_while_other_things_change() {
         round();
     }
     assert_eq!(handshake(&one, &two), before, "the session was not reset");
+}
+
+#[test]
+fn a_peer_that_moves_is_followed() {
+    if !is_root() {
+        return;
+    }
+    let (one, two) = connected("roam", Family::V4);
+    echo(&one, &two, Family::V4, 1000);
+    // In this order: with the first address of a subnet the others go.
+    one.ip("address delete 192.0.2.1/24 dev wire");
+    one.ip("address add 192.0.2.77/24 dev wire");
+    echo(&one, &two, Family::V4, 1000);
+    let endpoint = two.state().peers[&one.public_key()]
+        .endpoint
+        .expect("known");
+    assert_eq!(endpoint, ([192, 0, 2, 77], PORT).into());
+}
+
+#[test]
+fn the_host_is_prepared_for_the_device() {
+    if !is_root() {
+        return;
+    }
+    let node = Node::new("host", 1);
+    let name = node.create().name().clone();
+    let set = |setting: &str| {
+        node.output(&format!("cat /proc/sys/net/ipv4/conf/{name}/{setting}"))
+            .trim()
+            .to_owned()
+    };
+    let prepare = |name: InterfaceName| {
+        node.run(move || {
+            HostSettings::default()
+                .prepare_device(&name)
+                .expect("writable")
+        })
+    };
+    assert!(!prepare(name.clone()).is_empty());
+    assert_eq!(
+        (set("rp_filter"), set("forwarding")),
+        ("2".to_owned(), "1".to_owned())
+    );
+    assert_eq!(prepare(name.clone()), [""; 0]);
+    let needs = Needs {
+        device: name.clone(),
+        uplinks: [].into(),
+        ipv4: true,
+        ipv6: false,
+        nodes: false,
+    };
+    let findings = node.run(move || HostSettings::default().findings(&needs).expect("readable"));
+    let settings: Vec<_> = findings
+        .iter()
+        .map(|finding| finding.setting.as_str())
+        .collect();
+    assert_eq!(
+        settings,
+        ["net.ipv4.conf.all.forwarding"],
+        "as in every new namespace"
+    );
 }
 
 #[test]

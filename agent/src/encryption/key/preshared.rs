@@ -108,6 +108,21 @@ mod tests {
         );
     }
 
+    /// Computed apart from this code: nodes with different releases must agree.
+    #[test]
+    fn the_derivation_never_changes() {
+        let secret = ClusterSecret::new(&[7; 32]).expect("long enough");
+        let derived = secret.preshared_key(key(2), key(1));
+        let (high, low) = derived.expose().split_at(16);
+        let number = |bytes: &[u8]| {
+            bytes
+                .iter()
+                .fold(0, |all, byte| all << 8 | u128::from(*byte))
+        };
+        assert_eq!(number(high), 0x265d_7f4c_dc70_4055_d6e3_723b_b5e1_7cd8);
+        assert_eq!(number(low), 0x5b58_167b_1467_3910_f274_b074_a187_e23a);
+    }
+
     #[test]
     fn short_secrets_are_refused_and_white_space_is_not_part_of_one() {
         assert_eq!(

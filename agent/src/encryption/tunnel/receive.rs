@@ -44,7 +44,6 @@ impl Reader<'_> {
         let mut protocol = peer.protocol();
         let tunn = protocol.tunn();
         let result = tunn.decapsulate(Some(self.from.ip()), datagram, buffer);
-        let authentic = !matches!(result, TunnResult::Err(_) | TunnResult::WriteToNetwork(_));
         match result {
             TunnResult::WriteToTunnelV4(packet, source) => {
                 self.deliver(&table, peer, packet, source.into());
@@ -52,15 +51,16 @@ impl Reader<'_> {
             TunnResult::WriteToTunnelV6(packet, source) => {
                 self.deliver(&table, peer, packet, source.into());
             }
+            // A cookie goes to whoever asked; it proves nothing yet.
+            TunnResult::WriteToNetwork(packet) if packet.first() == Some(&COOKIE_REPLY) => {
+                self.sockets.send(self.at, packet, self.from);
+                return;
+            }
             TunnResult::WriteToNetwork(packet) => {
-                // A cookie goes to whoever asked; it proves nothing yet.
-                let cookie = packet.first() == Some(&COOKIE_REPLY);
-                if cookie {
-                    self.sockets.send(self.at, packet, self.from);
-                    return;
-                }
+                // The answer goes to where the question came from.
+                self.sockets.send(self.at, packet, self.from);
+                // Before what waited, which goes there, too.
                 peer.set_endpoint(self.from);
-                peer.send(self.at, self.sockets, TunnResult::WriteToNetwork(packet));
                 // The session is new: what waited for it goes now.
                 loop {
                     let waiting = protocol.sending().decapsulate(None, &[], buffer);
@@ -69,9 +69,12 @@ impl Reader<'_> {
                     }
                 }
             }
-            TunnResult::Done | TunnResult::Err(_) => {}
+            TunnResult::Done => {}
+            TunnResult::Err(_) => return,
         }
-        if authentic {
+        // Proven to be the peer's, so it is there now. Not so a cookie: whoever saw one can send it
+        // again from elsewhere.
+        if datagram.first() != Some(&COOKIE_REPLY) {
             peer.set_endpoint(self.from);
         }
     }
