@@ -390,7 +390,7 @@ proptest! {
 fn opening(options: &[u8]) -> Vec<u8> {
     let mut frame = ipv4(TCP, 0, 0);
     let data_offset = ETHERNET_LEN + 20 + 12;
-    frame[data_offset] = ((20 + options.len()) / 4 << 4) as u8;
+    frame[data_offset] = (((20 + options.len()) / 4) << 4) as u8;
     frame.extend(options);
     let total_len = (frame.len() - ETHERNET_LEN) as u16;
     frame[ETHERNET_LEN + 2..ETHERNET_LEN + 4].copy_from_slice(&total_len.to_be_bytes());
