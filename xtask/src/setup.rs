@@ -4,7 +4,7 @@
 //! thing is announced with the reason; what only root may do is printed, all of it at once, for
 //! an ordinary user to hand to root.
 
-mod apt;
+pub mod apt;
 mod programs;
 mod toolchain;
 
@@ -14,6 +14,7 @@ use ebpf_build::{Places, Toolchain};
 
 use crate::setup::apt::Apt;
 use crate::vm;
+use crate::vm::emulator::Emulator;
 use crate::workspace::Workspace;
 
 /// Something a verb cannot do without.
@@ -24,23 +25,30 @@ pub enum Need {
     /// What builds and inspects clusters of network namespaces.
     NetworkTools,
     /// What boots virtual machines.
+    Emulator,
+    /// What goes into them.
     VmTools,
     /// The kernels they boot.
     VmKernels,
 }
 
-const ALL: [Need; 4] = [
+const ALL: [Need; 5] = [
     Need::EbpfToolchain,
     Need::NetworkTools,
+    Need::Emulator,
     Need::VmTools,
     Need::VmKernels,
 ];
+
+/// What the tests on other kernels need.
+pub const MACHINES: [Need; 3] = [Need::Emulator, Need::VmTools, Need::VmKernels];
 
 impl Need {
     fn title(self) -> &'static str {
         match self {
             Self::EbpfToolchain => "eBPF toolchain",
             Self::NetworkTools => "network tools",
+            Self::Emulator => "emulator",
             Self::VmTools => "VM tools",
             Self::VmKernels => "VM kernels",
         }
@@ -59,6 +67,7 @@ impl Need {
                 Err(missing) => Err(missing.to_string()),
             },
             Self::NetworkTools => programs::look(places, &programs::NETWORK),
+            Self::Emulator => Emulator::look(&workspace.target, places),
             Self::VmTools => programs::look(places, &programs::VM),
             Self::VmKernels => match vm::Matrix::load(workspace) {
                 Ok(matrix) => matrix.look(workspace),
@@ -102,6 +111,7 @@ pub fn ensure(workspace: &Workspace, needs: &[Need]) -> anyhow::Result<()> {
         match need {
             Need::EbpfToolchain => toolchain::install(&mut apt)?,
             Need::NetworkTools => programs::install(&mut apt, &places(), &programs::NETWORK)?,
+            Need::Emulator => Emulator::install(&workspace.target, &mut apt)?,
             Need::VmTools => programs::install(&mut apt, &places(), &programs::VM)?,
             Need::VmKernels => vm::Matrix::load(workspace)?.fetch_all(workspace)?,
         }
@@ -118,7 +128,7 @@ pub fn ensure(workspace: &Workspace, needs: &[Need]) -> anyhow::Result<()> {
 
 /// The machine, with the folders of root's programs on the search path: `ip` and `bpftool` lie
 /// there, and an ordinary user's shell does not look there.
-fn places() -> Places {
+pub fn places() -> Places {
     let mut places = Places::of_this_machine();
     places
         .path

@@ -13,7 +13,7 @@ use crate::workspace::Workspace;
 pub fn run(workspace: &Workspace, fast: bool, filter: Option<&str>) -> anyhow::Result<ExitCode> {
     let mut needs = vec![Need::EbpfToolchain, Need::NetworkTools];
     if !fast {
-        needs.extend([Need::VmTools, Need::VmKernels]);
+        needs.extend(setup::MACHINES);
     }
     setup::ensure(workspace, &needs)?;
     let binaries = Binaries::build(workspace, Profile::Dev)?;

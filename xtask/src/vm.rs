@@ -7,6 +7,7 @@
 //! The failures of all kernels are collected before the run fails.
 
 mod cpio;
+pub mod emulator;
 mod fetch;
 mod image;
 mod kernels;
@@ -30,6 +31,7 @@ use crate::artifacts::{Binaries, Executable, Kind, Profile};
 use crate::report::Report;
 use crate::setup::{self, Need};
 use crate::suites;
+use crate::vm::emulator::Emulator;
 use crate::vm::fetch::Kernel;
 use crate::vm::image::{Contents, Image};
 use crate::vm::kernels::{KernelSpec, SuiteSpec};
@@ -57,7 +59,8 @@ pub struct Subject<'a> {
 
 /// The verb itself.
 pub fn run(workspace: &Workspace, kernel: &str, filter: Option<&str>) -> anyhow::Result<ExitCode> {
-    setup::ensure(workspace, &[Need::EbpfToolchain, Need::VmTools])?;
+    let needs = [Need::EbpfToolchain, Need::Emulator, Need::VmTools];
+    setup::ensure(workspace, &needs)?;
     let mut matrix = Matrix::load(workspace)?;
     matrix.select(kernel)?;
     matrix.fetch_all(workspace)?;
@@ -200,7 +203,9 @@ impl Matrix {
             .with_context(|| format!("cannot make {}", folder.display()))?;
         image::write(common, &kernel, &workspace.root, &initramfs)?;
         let limit = Duration::from_mins(spec.minutes);
-        let verdict = machine::boot(&kernel.image, &initramfs, &folder, limit)?;
+        let emulator = Emulator::find(&workspace.target, &setup::places())
+            .context("no emulator is here; `cargo xtask setup` fetches it")?;
+        let verdict = machine::boot(&emulator, &kernel.image, &initramfs, &folder, limit)?;
         run.show(format!("\n     kernel {} ({})", spec.name, kernel.release));
         let results = read_results(&folder)?;
         if subject.filter.is_none() && results.done {

@@ -5,6 +5,15 @@ use std::process::Command;
 
 use crate::process;
 
+/// What apt would do to install a package.
+#[derive(Debug, Default, Eq, PartialEq)]
+pub struct Plan {
+    /// `NAME=VERSION` of what it would install.
+    pub installed: Vec<String>,
+    /// Names of what it would remove to make room.
+    pub removed: Vec<String>,
+}
+
 /// One conversation with apt.
 #[derive(Debug)]
 pub struct Apt {
@@ -40,6 +49,23 @@ impl Apt {
         self.update()?;
         let policy = process::read(Command::new("apt-cache").args(["policy", package]))?;
         Ok(has_candidate(&policy))
+    }
+
+    /// What installing a package would do. None if nothing can be installed now.
+    pub fn plan(&mut self, package: &str) -> anyhow::Result<Option<Plan>> {
+        if !(self.present && self.root) {
+            return Ok(None);
+        }
+        self.update()?;
+        let mut command = Command::new("apt-get");
+        command.args([
+            "install",
+            "--simulate",
+            "--quiet=2",
+            "--no-install-recommends",
+            package,
+        ]);
+        Ok(Some(parse_plan(&process::read(&mut command)?)))
     }
 
     /// Installs packages, or notes them for root.
@@ -120,6 +146,24 @@ fn has_candidate(policy: &str) -> bool {
         .is_some_and(|candidate| candidate != "(none)")
 }
 
+/// Reads what `apt-get --simulate` prints: `Inst NAME [OLD] (VERSION ORIGIN [ARCH])`, `Remv NAME ...`.
+fn parse_plan(simulated: &str) -> Plan {
+    let mut plan = Plan::default();
+    for line in simulated.lines() {
+        let mut words = line.split_whitespace();
+        match (words.next(), words.next()) {
+            (Some("Inst"), Some(name)) => {
+                let version = words.find_map(|word| word.strip_prefix('('));
+                plan.installed
+                    .extend(version.map(|version| format!("{name}={version}")));
+            }
+            (Some("Remv"), Some(name)) => plan.removed.push(name.to_owned()),
+            _ => {}
+        }
+    }
+    plan
+}
+
 /// Finds the newest `libllvmN` among dependencies.
 fn parse_llvm_package(depends: &str) -> Option<u32> {
     depends
@@ -130,7 +174,21 @@ fn parse_llvm_package(depends: &str) -> Option<u32> {
 
 #[cfg(test)]
 mod tests {
-    use super::{has_candidate, parse_llvm_package};
+    use super::{Plan, has_candidate, parse_llvm_package, parse_plan};
+
+    #[test]
+    fn a_simulation_tells_what_comes_and_what_goes() {
+        let simulated = "Remv tools [1:10.0+b1]\n\
+                         Inst data (1:7.2 Debian:12.15/oldstable [all])\n\
+                         Inst library [1.0] (1.1-2 Debian:12.15/oldstable [amd64])\n\
+                         Conf data (1:7.2 Debian:12.15/oldstable [all])\n";
+        let expected = Plan {
+            installed: vec!["data=1:7.2".to_owned(), "library=1.1-2".to_owned()],
+            removed: vec!["tools".to_owned()],
+        };
+        assert_eq!(parse_plan(simulated), expected);
+        assert_eq!(parse_plan(""), Plan::default());
+    }
 
     #[test]
     fn candidates_are_read_from_policy() {

@@ -35,9 +35,8 @@ pub const NETWORK: [Program; 3] = [
     ),
 ];
 
-/// What virtual machines need.
-pub const VM: [Program; 6] = [
-    program("qemu-system-x86_64", "qemu-system-x86", "boots the kernels"),
+/// What virtual machines need beside the emulator, see [`crate::vm::emulator`].
+pub const VM: [Program; 5] = [
     program("busybox", "busybox-static", "is the machine's userland"),
     program("dpkg-deb", "dpkg", "unpacks the kernels"),
     program("xz", "xz-utils", "unpacks compressed kernel modules"),

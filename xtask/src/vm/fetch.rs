@@ -98,7 +98,7 @@ fn folder(target: &Path, spec: &KernelSpec) -> PathBuf {
 }
 
 /// Unpacks every package in a folder into that folder, and removes the package.
-fn unpack(folder: &Path) -> anyhow::Result<()> {
+pub fn unpack(folder: &Path) -> anyhow::Result<()> {
     for entry in folder.read_dir()? {
         let path = entry?.path();
         if path.extension().is_some_and(|extension| extension == "deb") {

@@ -9,6 +9,7 @@ use std::time::Duration;
 use anyhow::Context as _;
 
 use crate::process::{self, End};
+use crate::vm::emulator::Emulator;
 
 /// Log of the first serial port: the kernel and the first process.
 pub const CONSOLE: &str = "console.log";
@@ -43,6 +44,7 @@ const CPU: &str = "max,-erms,-fsrm";
 
 /// Boots a kernel; both logs lie in `folder` afterwards.
 pub fn boot(
+    emulator: &Emulator,
     kernel: &Path,
     initramfs: &Path,
     folder: &Path,
@@ -52,7 +54,7 @@ pub fn boot(
     fs::write(&results, b"").with_context(|| format!("cannot write {}", results.display()))?;
     let mut console = File::create(folder.join(CONSOLE)).context("cannot log the console")?;
     let mut panicked = None;
-    let mut command = command(kernel, initramfs, &results);
+    let mut command = command(emulator, kernel, initramfs, &results);
     let end = process::follow(&mut command, limit, |line| {
         // A log that cannot be written must not end the run it describes.
         let _ = writeln!(console, "{line}");
@@ -72,8 +74,8 @@ pub fn boot(
     })
 }
 
-fn command(kernel: &Path, initramfs: &Path, results: &Path) -> Command {
-    let mut command = Command::new("qemu-system-x86_64");
+fn command(emulator: &Emulator, kernel: &Path, initramfs: &Path, results: &Path) -> Command {
+    let mut command = emulator.command();
     command
         .args([
             "-accel",
