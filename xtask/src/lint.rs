@@ -6,10 +6,12 @@ use std::process::{Command, ExitCode};
 use ebpf_build::{Places, Request, Toolchain};
 
 use crate::process;
+use crate::setup::{self, Need};
 use crate::workspace::Workspace;
 
 /// Runs all checks, and fails after the last one if any failed.
-pub fn run(workspace: &Workspace) -> ExitCode {
+pub fn run(workspace: &Workspace) -> anyhow::Result<ExitCode> {
+    setup::ensure(workspace, &[Need::EbpfToolchain])?;
     let mut checks = vec![
         cargo(workspace, &["fmt", "--all", "--check"]),
         // The kernel programs compile for another target only: the default members are the rest.
@@ -48,11 +50,11 @@ pub fn run(workspace: &Workspace) -> ExitCode {
         checks.len() - failed.len(),
         failed.len()
     );
-    if failed.is_empty() {
+    Ok(if failed.is_empty() {
         ExitCode::SUCCESS
     } else {
         ExitCode::FAILURE
-    }
+    })
 }
 
 fn cargo(workspace: &Workspace, arguments: &[&str]) -> Command {

@@ -82,7 +82,7 @@ fn run(verb: Verb) -> anyhow::Result<ExitCode> {
         Verb::Test { fast, filter } => test::run(&workspace, fast, filter.as_deref()),
         Verb::Vm { kernel, filter } => vm::run(&workspace, &kernel, filter.as_deref()),
         Verb::Bench(options) => bench::run(&workspace, &options),
-        Verb::Lint => Ok(lint::run(&workspace)),
+        Verb::Lint => lint::run(&workspace),
     }
 }
 
