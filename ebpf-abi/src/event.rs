@@ -72,7 +72,7 @@ impl ReportReason {
 /// One observed packet, drop or socket translation.
 ///
 /// Addresses are widened to sixteen bytes ([`crate::Address::widen`]); `family` tells how to read
-/// them. ICMP carries type and code in the ports, see [`crate::packet::Transport`].
+/// them. ICMP carries type and code in the ports, see [`crate::packet::Packet`].
 #[repr(C)]
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Default, Pod, Zeroable)]
 pub struct FlowEvent {

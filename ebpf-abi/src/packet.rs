@@ -4,208 +4,27 @@
 //! be balanced is not an error: [`Unbalanced`] names the decision, and the caller leaves the frame
 //! as it is.
 
-use core::hint::black_box;
-use core::marker::PhantomData;
-use core::mem::size_of;
+mod frame;
+mod header;
+mod segment_size;
 
-use bytemuck::{Pod, Zeroable};
+use core::mem::size_of;
 
 use crate::{Addr4, Addr6, Address, Be16, Protocol, Tuple};
 
-/// Length of an Ethernet header, the only link layer handled.
-pub const ETHERNET_LEN: usize = 14;
-/// Length of an IPv6 header without extensions.
-pub const IPV6_LEN: usize = 40;
+pub use frame::Frame;
+use header::ExtensionHeader;
+pub use header::{
+    ETHERNET_LEN, EthernetHeader, IPV6_LEN, IcmpHeader, Ipv4Header, Ipv6Header, TcpHeader,
+    UdpHeader, ethertype,
+};
+pub use segment_size::{SegmentSize, max_segment_size};
+
 /// Extension headers walked before a packet is left alone.
 const EXTENSION_HEADERS_MAX: usize = 4;
 /// Furthest offset of a transport header, in bytes from the start of the frame. A power of two less
 /// one, so that programs bound an offset by masking it.
 pub const TRANSPORT_OFFSET_MAX: usize = 0x7ff;
-
-/// EtherTypes (IEEE 802), network order as the header holds them.
-pub mod ethertype {
-    use crate::Be16;
-    /// IPv4.
-    pub const IPV4: Be16 = Be16::new(0x0800);
-    /// IPv6.
-    pub const IPV6: Be16 = Be16::new(0x86dd);
-    /// IEEE 802.1Q tag.
-    pub const VLAN: Be16 = Be16::new(0x8100);
-    /// IEEE 802.1ad service tag.
-    pub const VLAN_SERVICE: Be16 = Be16::new(0x88a8);
-}
-
-/// The readable bytes of a frame, from its link-layer header of `LINK_LEN` bytes on: Ethernet, or none
-/// on devices that carry bare IP packets.
-#[derive(Clone, Copy)]
-pub struct Frame<'a, const LINK_LEN: usize = ETHERNET_LEN> {
-    start: *const u8,
-    end: *const u8,
-    /// Length of the whole frame.
-    len: usize,
-    bytes: PhantomData<&'a [u8]>,
-}
-
-impl<'a, const LINK_LEN: usize> Frame<'a, LINK_LEN> {
-    /// A frame of `len` bytes, of which those between two addresses can be read.
-    ///
-    /// # Safety
-    /// All bytes from `start` up to but without `end` are readable for `'a`.
-    #[inline(always)]
-    pub unsafe fn new(start: *const u8, end: *const u8, len: usize) -> Self {
-        Self {
-            start,
-            end,
-            len,
-            bytes: PhantomData,
-        }
-    }
-
-    /// A frame in a byte slice.
-    pub fn from_bytes(bytes: &'a [u8]) -> Self {
-        let range = bytes.as_ptr_range();
-        // SAFETY: the range of a slice is readable for the slice's lifetime.
-        unsafe { Self::new(range.start, range.end, bytes.len()) }
-    }
-
-    /// True if a packet of this length fits behind the link-layer header.
-    #[inline(always)]
-    fn holds(&self, packet_len: u32) -> bool {
-        LINK_LEN + packet_len as usize <= self.len
-    }
-
-    /// Reads a header at `offset` bytes, or nothing if the frame ends before it does.
-    #[inline(always)]
-    pub fn read<T: Pod>(&self, offset: usize) -> Option<T> {
-        let header = self.start.wrapping_add(offset);
-        if header.wrapping_add(size_of::<T>()) > self.end {
-            return None;
-        }
-        let header = header.cast::<T>();
-        #[cfg(target_arch = "bpf")]
-        // SAFETY: in bounds by the check above, which the verifier demands as well. eBPF loads of up
-        // to eight bytes work at any address on the architectures we build for.
-        let value = unsafe { header.read() };
-        #[cfg(not(target_arch = "bpf"))]
-        // SAFETY: in bounds by the check above, and `T` is valid for every bit pattern.
-        let value = unsafe { header.read_unaligned() };
-        Some(value)
-    }
-}
-
-/// Ethernet header (IEEE 802.3).
-#[repr(C)]
-#[derive(Clone, Copy, Pod, Zeroable)]
-pub struct EthernetHeader {
-    /// Receiver.
-    pub destination: [u8; 6],
-    /// Sender.
-    pub source: [u8; 6],
-    /// Protocol of the payload.
-    pub ethertype: Be16,
-}
-
-/// IPv4 header without options (RFC 791).
-#[repr(C)]
-#[derive(Clone, Copy, Pod, Zeroable)]
-pub struct Ipv4Header {
-    /// Version in the high, header length in words in the low half.
-    pub version_ihl: u8,
-    /// DSCP and ECN.
-    pub tos: u8,
-    /// Length of header and payload.
-    pub total_len: Be16,
-    /// Identification of the datagram, for reassembly.
-    pub id: Be16,
-    /// Three flag bits and the fragment offset in eight-byte units.
-    pub fragment: Be16,
-    /// Hops left.
-    pub ttl: u8,
-    /// Protocol of the payload.
-    pub protocol: Protocol,
-    /// Header checksum, as it lies in memory.
-    pub checksum: u16,
-    /// Source.
-    pub source: Addr4,
-    /// Destination.
-    pub destination: Addr4,
-}
-
-/// IPv6 header (RFC 8200).
-#[repr(C)]
-#[derive(Clone, Copy, Pod, Zeroable)]
-pub struct Ipv6Header {
-    /// Version, traffic class and flow label; the version is the high half of the first byte.
-    pub version_class_flow: [u8; 4],
-    /// Length of everything behind this header.
-    pub payload_len: Be16,
-    /// Type of the next header.
-    pub next_header: Protocol,
-    /// Hops left.
-    pub hop_limit: u8,
-    /// Source.
-    pub source: Addr6,
-    /// Destination.
-    pub destination: Addr6,
-}
-
-/// TCP header without options (RFC 9293).
-#[repr(C)]
-#[derive(Clone, Copy, Pod, Zeroable)]
-pub struct TcpHeader {
-    /// Source port.
-    pub source_port: Be16,
-    /// Destination port.
-    pub destination_port: Be16,
-    /// Sequence number, as it lies in memory.
-    pub sequence: [u16; 2],
-    /// Acknowledgement number, as it lies in memory.
-    pub acknowledgement: [u16; 2],
-    /// Header length in words in the high half.
-    pub data_offset: u8,
-    /// Flags, see [`crate::tcp`].
-    pub flags: u8,
-    /// Receive window.
-    pub window: Be16,
-    /// Checksum, as it lies in memory.
-    pub checksum: u16,
-    /// Urgent pointer.
-    pub urgent: Be16,
-}
-
-/// UDP header (RFC 768).
-#[repr(C)]
-#[derive(Clone, Copy, Pod, Zeroable)]
-pub struct UdpHeader {
-    /// Source port.
-    pub source_port: Be16,
-    /// Destination port.
-    pub destination_port: Be16,
-    /// Length of header and payload.
-    pub len: Be16,
-    /// Checksum, as it lies in memory; zero for none.
-    pub checksum: u16,
-}
-
-/// Type, code and checksum of ICMP and ICMPv6 (RFC 792, RFC 4443).
-#[repr(C)]
-#[derive(Clone, Copy, Pod, Zeroable)]
-pub struct IcmpHeader {
-    /// Type.
-    pub kind: u8,
-    /// Code.
-    pub code: u8,
-    /// Checksum, as it lies in memory.
-    pub checksum: u16,
-}
-
-/// The first two bytes of most IPv6 extension headers (RFC 6564).
-#[repr(C)]
-#[derive(Clone, Copy, Pod, Zeroable)]
-struct ExtensionHeader {
-    next_header: Protocol,
-    len_eight_bytes: u8,
-}
 
 /// Why a frame is not looked at further. None of them is an error.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -227,7 +46,8 @@ pub enum Unbalanced {
 /// What the pipeline needs to know of a packet.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Packet<A> {
-    /// Addresses, ports and protocol.
+    /// Addresses, ports and protocol. ICMP has no ports: the type stands in for the source port, the
+    /// code for the destination port.
     pub tuple: Tuple<A>,
     /// Bytes from the network header to the end of the packet, as the header states it.
     pub len_bytes: u32,
@@ -429,65 +249,6 @@ impl<A: Address> Packet<A> {
             && self.tuple.destination_port.0 != 0
             && self.tuple.source_port.0 != 0
     }
-}
-
-/// The option of an opening TCP segment that limits the other side's segments (RFC 9293, 3.7.1).
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct SegmentSize {
-    /// Offset of the size from the start of the frame.
-    pub offset: u16,
-    /// Bytes of a segment behind its header.
-    pub size: Be16,
-}
-
-/// The largest segment that a TCP segment with SYN offers to take, if it says so.
-#[inline(always)]
-pub fn max_segment_size<A: Address, const LINK_LEN: usize>(
-    frame: &Frame<'_, LINK_LEN>,
-    packet: &Packet<A>,
-) -> Option<SegmentSize> {
-    const END: u8 = 0;
-    const NO_OPERATION: u8 = 1;
-    const MAX_SEGMENT_SIZE: u8 = 2;
-    /// Systems put it first; forty bytes hold twenty options of two.
-    const OPTIONS_MAX: usize = 20;
-    /// More than the options' length can be, and a mask.
-    const OPTIONS_MASK: usize = 63;
-    if packet.tuple.protocol != Protocol::TCP || packet.tcp_flags & crate::tcp::SYN == 0 {
-        return None;
-    }
-    let transport = usize::from(packet.transport_offset) & TRANSPORT_OFFSET_MAX;
-    let tcp: TcpHeader = frame.read(transport)?;
-    let options = transport + size_of::<TcpHeader>();
-    let len = (usize::from(tcp.data_offset >> 4) * 4).checked_sub(size_of::<TcpHeader>())?;
-    let mut at = 0;
-    for _ in 0..OPTIONS_MAX {
-        if at >= len {
-            return None;
-        }
-        let kind: u8 = frame.read(options + at)?;
-        let option_len = match kind {
-            END => return None,
-            NO_OPERATION => 1,
-            _ => usize::from(frame.read::<u8>(options + at + 1)?),
-        };
-        let next = at + option_len;
-        if next > len || (kind != NO_OPERATION && option_len < 2) {
-            return None;
-        }
-        if kind == MAX_SEGMENT_SIZE && option_len == 4 {
-            let offset = options + at + 2;
-            return frame.read(offset).map(|size| SegmentSize {
-                offset: offset as u16,
-                size,
-            });
-        }
-        // Changes nothing, and the compiler must not know: verifiers before 6.4 look at every way
-        // through the options, a million instructions of them, unless the bounds at the loop's head
-        // are the same each time.
-        at = black_box(next) & OPTIONS_MASK;
-    }
-    None
 }
 
 #[cfg(test)]

@@ -30,7 +30,7 @@ impl Protocol {
 /// Source, destination, ports and protocol of one direction of a connection.
 ///
 /// Key of the connection table. ICMP puts type and code into the ports, see
-/// [`crate::packet::Transport`].
+/// [`crate::packet::Packet`].
 #[repr(C)]
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub struct Tuple<A> {
