@@ -4,30 +4,38 @@
 //! keeps the invariant that nothing leaves in clear text: ranges are guarded before anything else is
 //! done, and are said to have a peer only once the peer and the routes to it are there.
 
+mod bring_device;
+mod findings;
+mod guard;
+mod own_keys;
+mod remove;
+
 use std::collections::BTreeSet;
 use std::net::IpAddr;
 use std::path::PathBuf;
-use std::time::{Duration, SystemTime};
+use std::time::Duration;
 
 use anyhow::Context;
-use ebpf_abi::IpcacheValue;
 use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
 
 use super::desired::nodes::Standing;
-use super::desired::ranges::{self, NodeIds, Ranges};
+use super::desired::ranges::NodeIds;
 use super::desired::{self, Desired, Inputs, routes};
-use super::device::{Backend, Device, DeviceError, DeviceSettings, DeviceState, ProcessPaths};
-use super::key::{ClusterSecret, KeyStore, PublicKey, StoredKey};
+use super::device::{Device, DeviceSettings, DeviceState, ProcessPaths};
+use super::key::{ClusterSecret, KeyStore, PublicKey};
 use super::link::{IfIndex, Netlink};
 use super::published::Published;
-use super::settings::{HostSettings, Needs};
-use super::{FirewallMark, InterfaceName, Port, RouteTable, mtu, peers, routing};
-use crate::config::{self, Config, Implementation};
+use super::{FirewallMark, InterfaceName, Port, RouteTable, peers, routing};
+use crate::config::{self, Config};
 use crate::datapath::encryption_maps::EncryptionMaps;
 use crate::datapath::settings::Settings;
 use crate::lifecycle::ReadyGuard;
-use crate::state::{ClusterState, Problem, Severity, SharedState};
+use crate::state::{Problem, SharedState};
+
+use findings::{problem, record_problem};
+
+pub use remove::remove;
 
 /// Reporter of problems, as `ClusterState::set_problems` knows it.
 const REPORTER: &str = "encryption";
@@ -64,14 +72,6 @@ pub struct Encryption<A> {
     ids: Option<NodeIds>,
     datapath: Settings,
     attach: A,
-}
-
-/// The keys of this node.
-struct OwnKeys {
-    /// That of the device.
-    active: StoredKey,
-    /// Made known and not used yet.
-    next: Option<StoredKey>,
 }
 
 impl<A: AttachDevice> Encryption<A> {
@@ -172,163 +172,6 @@ impl<A: AttachDevice> Encryption<A> {
         problems.extend(self.findings(&desired)?);
         Ok((desired, problems))
     }
-
-    /// The key in use and the one announced. A new key is announced for a while before it is used.
-    fn own_keys(&self) -> anyhow::Result<OwnKeys> {
-        let wireguard = &self.config.wireguard;
-        let now = SystemTime::now();
-        let age = |key: &StoredKey| now.duration_since(key.created).unwrap_or_default();
-        let current = self.keys.load_or_create()?;
-        if let Some(previous) = self.keys.previous()? {
-            if age(&current) < wireguard.rotation_grace.duration() {
-                return Ok(OwnKeys {
-                    active: previous,
-                    next: Some(current),
-                });
-            }
-            self.keys.drop_previous()?;
-            tracing::info!(key = %current.key.public(), "the new key is in use");
-        }
-        let limit = wireguard.rotate_after.duration();
-        if !limit.is_zero() && age(&current) >= limit {
-            let next = self.keys.rotate()?;
-            tracing::info!(key = %next.key.public(), "a new key is being made known");
-            return Ok(OwnKeys {
-                active: current,
-                next: Some(next),
-            });
-        }
-        Ok(OwnKeys {
-            active: current,
-            next: None,
-        })
-    }
-
-    fn ranges(&mut self, state: &ClusterState, desired: &Desired) -> anyhow::Result<Ranges> {
-        if self.ids.is_none() {
-            let present = self.maps.ranges().context("reading the ranges")?;
-            self.ids = Some(NodeIds::recover(&present, desired));
-        }
-        let ids = self.ids.get_or_insert_default();
-        for gone in ids.follow(desired) {
-            self.maps
-                .forget(gone)
-                .context("forgetting a node's account")?;
-        }
-        Ok(ranges::ranges(
-            desired,
-            state,
-            &self.config.strict_mode,
-            ids,
-        ))
-    }
-
-    /// Guards what is not guarded yet, and takes nothing for reachable that was not before.
-    fn guard(&mut self, ranges: &Ranges) -> anyhow::Result<()> {
-        let present = self.maps.ranges().context("reading the ranges")?;
-        let mut guarded = present.clone();
-        for (prefix, value) in ranges {
-            let was_peer = present
-                .get(prefix)
-                .is_some_and(|known| known.node == value.node && known.has(IpcacheValue::PEER));
-            let mut value = *value;
-            if !was_peer {
-                value.flags &= !IpcacheValue::PEER;
-            }
-            guarded.insert(*prefix, value);
-        }
-        self.maps
-            .set_ranges(&guarded)
-            .context("writing the ranges")?;
-        Ok(())
-    }
-
-    /// Makes or adopts the device, gives it its key and MTU, and attaches the programs.
-    async fn bring_device(&mut self, desired: &Desired, own: &OwnKeys) -> anyhow::Result<()> {
-        self.settings.mtu = self.mtu(desired).await?;
-        if self.device.is_none() {
-            let device = self.create().await?;
-            HostSettings::default()
-                .prepare_device(&self.settings.name)
-                .context("settings of the device")?;
-            tracing::info!(device = %self.settings.name, backend = %device.backend(), "device");
-            self.device = Some(device);
-        }
-        let device = self.device.as_ref().context("the device was just made")?;
-        device.set_mtu(&self.netlink, self.settings.mtu).await?;
-        device.set_private_key(&own.active.key).await?;
-        self.datapath
-            .set_encrypted_mtu(self.settings.mtu)
-            .context("writing the settings")?;
-        self.attach
-            .attach(self.settings.name.as_str(), device.index())
-    }
-
-    async fn create(&self) -> Result<Device, DeviceError> {
-        let kernel = match self.config.wireguard.implementation {
-            Implementation::Kernel => true,
-            Implementation::Userspace => false,
-            Implementation::Auto => self.kernel_can,
-        };
-        let backend = if kernel {
-            Backend::Kernel
-        } else {
-            Backend::Userspace
-        };
-        Device::create(&self.netlink, &self.settings, backend, &self.process).await
-    }
-
-    /// The MTU asked for, or what the way to the peers leaves: one peer of each family is asked for.
-    async fn mtu(&self, desired: &Desired) -> anyhow::Result<u32> {
-        let configured = self.config.wireguard.mtu.get();
-        if configured != 0 {
-            return Ok(configured);
-        }
-        let endpoints = desired
-            .peer_nodes()
-            .filter_map(|member| match &member.standing {
-                Standing::Peer { endpoint, .. } => Some(endpoint.ip()),
-                _ => None,
-            });
-        let (v4, v6): (Vec<IpAddr>, Vec<IpAddr>) = endpoints.partition(IpAddr::is_ipv4);
-        let mut smallest = None;
-        for (family, endpoint) in [
-            (routing::Family::V4, v4.first()),
-            (routing::Family::V6, v6.first()),
-        ] {
-            let Some(endpoint) = endpoint else { continue };
-            let way = mtu::underlay(&self.netlink, *endpoint, self.settings.mark).await?;
-            if let Some(way) = way {
-                let bytes = mtu::tunnel(way.mtu, family, true).bytes;
-                smallest = Some(smallest.map_or(bytes, |other: u32| other.min(bytes)));
-            }
-        }
-        Ok(smallest.unwrap_or(MTU_WITHOUT_PEERS))
-    }
-
-    /// Settings of the host that are in the way.
-    fn findings(&self, desired: &Desired) -> anyhow::Result<Vec<Problem>> {
-        let needs = Needs {
-            device: self.settings.name.clone(),
-            uplinks: BTreeSet::new(),
-            ipv4: desired
-                .members
-                .iter()
-                .any(|member| member.pods.iter().any(|it| it.is_ipv4())),
-            ipv6: desired
-                .members
-                .iter()
-                .any(|member| member.pods.iter().any(|it| !it.is_ipv4())),
-            nodes: self.config.node,
-        };
-        let findings = HostSettings::default()
-            .findings(&needs)
-            .context("settings of the host")?;
-        Ok(findings
-            .iter()
-            .map(|finding| problem(String::new(), finding.to_string()))
-            .collect())
-    }
 }
 
 /// Keys with which a handshake was made.
@@ -338,23 +181,6 @@ fn keys_in_use(state: &DeviceState) -> BTreeSet<PublicKey> {
         .iter()
         .filter(|(_, traffic)| traffic.last_handshake.is_some());
     alive.map(|(key, _)| *key).collect()
-}
-
-fn record_problem(what: String) -> Problem {
-    problem(
-        what,
-        "is no record of a node's key: it is not taken".to_owned(),
-    )
-}
-
-fn problem(origin: String, message: String) -> Problem {
-    Problem {
-        severity: Severity::Error,
-        origin,
-        object: String::new(),
-        field: String::new(),
-        message,
-    }
 }
 
 fn device_name(config: &config::Encryption) -> anyhow::Result<InterfaceName> {
@@ -447,24 +273,4 @@ fn is_changing_keys(desired: &Desired) -> bool {
             }
         )
     })
-}
-
-/// Removes device, process, rules and routes; the key and what was published too if `all`.
-pub async fn remove(config: &Config, all: bool) -> anyhow::Result<()> {
-    let netlink = Netlink::connect().context("opening rtnetlink")?;
-    let table = RouteTable::try_from(config.encryption.wireguard.route_table.get())?;
-    routing::remove_all(&netlink, table).await?;
-    let name = device_name(&config.encryption)?;
-    match Device::delete_by_name(&netlink, &name, &process_paths(config)?).await {
-        // Someone else's, so none of ours is there.
-        Err(DeviceError::NameTaken { .. }) => {}
-        deleted => deleted?,
-    }
-    Published::below(&config.source.manifests.directory)
-        .remove(&config.node_name)
-        .context("removing what was published")?;
-    if all && KeyStore::exists(&config.paths.state) {
-        KeyStore::open(&config.paths.state)?.remove_all()?;
-    }
-    Ok(())
 }

@@ -1,0 +1,54 @@
+//! Ranges that the programs guard.
+
+use anyhow::Context;
+use ebpf_abi::IpcacheValue;
+
+use super::Encryption;
+use crate::encryption::desired::Desired;
+use crate::encryption::desired::ranges::{self, NodeIds, Ranges};
+use crate::state::ClusterState;
+
+impl<A> Encryption<A> {
+    pub(super) fn ranges(
+        &mut self,
+        state: &ClusterState,
+        desired: &Desired,
+    ) -> anyhow::Result<Ranges> {
+        if self.ids.is_none() {
+            let present = self.maps.ranges().context("reading the ranges")?;
+            self.ids = Some(NodeIds::recover(&present, desired));
+        }
+        let ids = self.ids.get_or_insert_default();
+        for gone in ids.follow(desired) {
+            self.maps
+                .forget(gone)
+                .context("forgetting a node's account")?;
+        }
+        Ok(ranges::ranges(
+            desired,
+            state,
+            &self.config.strict_mode,
+            ids,
+        ))
+    }
+
+    /// Guards what is not guarded yet, and takes nothing for reachable that was not before.
+    pub(super) fn guard(&mut self, ranges: &Ranges) -> anyhow::Result<()> {
+        let present = self.maps.ranges().context("reading the ranges")?;
+        let mut guarded = present.clone();
+        for (prefix, value) in ranges {
+            let was_peer = present
+                .get(prefix)
+                .is_some_and(|known| known.node == value.node && known.has(IpcacheValue::PEER));
+            let mut value = *value;
+            if !was_peer {
+                value.flags &= !IpcacheValue::PEER;
+            }
+            guarded.insert(*prefix, value);
+        }
+        self.maps
+            .set_ranges(&guarded)
+            .context("writing the ranges")?;
+        Ok(())
+    }
+}
