@@ -1,6 +1,6 @@
 //! What conversion finds wrong with an object.
 
-use crate::state::Severity;
+use crate::state::{Problem, Severity};
 
 /// One thing that is wrong with one field. The source adds object and place to make a `Problem`.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -68,4 +68,36 @@ impl IntoIterator for Findings {
     fn into_iter(self) -> Self::IntoIter {
         self.0.into_iter()
     }
+}
+
+/// A problem, in the order in which it is displayed. Words of the input are made fit for a terminal.
+pub(super) fn problem(
+    severity: Severity,
+    origin: String,
+    object: &impl ToString,
+    field: &str,
+    message: impl Into<String>,
+) -> Problem {
+    let object = printable(&object.to_string());
+    let (field, message) = (printable(field), printable(&message.into()));
+    Problem {
+        severity,
+        origin,
+        object,
+        field,
+        message,
+    }
+}
+
+/// No control characters, which a terminal would obey, and no end without a middle.
+fn printable(text: &str) -> String {
+    const MAX_CHARS: usize = 400;
+    let mut characters = text
+        .chars()
+        .map(|c| if c.is_control() { '\u{fffd}' } else { c });
+    let mut printable: String = characters.by_ref().take(MAX_CHARS).collect();
+    if characters.next().is_some() {
+        printable.push('…');
+    }
+    printable
 }

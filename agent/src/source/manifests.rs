@@ -37,12 +37,13 @@ use tokio::sync::watch::Sender;
 use tokio::task;
 use tokio_util::sync::CancellationToken;
 
+use super::finding::problem;
 use crate::state::{Problem, Severity, SharedState};
 use catalog::{Catalog, Outcome};
 use copies::{Copies, Held};
 use directory::{Directory, Hints, ReadFile, Scope};
 use keeper::Keeper;
-use parse::{ParsedFile, parse, problem};
+use parse::{ParsedFile, parse};
 use watch::Watch;
 
 /// Name under which the problems of this source are kept in the state.

@@ -11,7 +11,8 @@ use std::collections::btree_map::Entry;
 use std::collections::{BTreeMap, HashSet};
 use std::sync::Arc;
 
-use super::parse::{ParsedFile, problem};
+use super::parse::ParsedFile;
+use crate::source::finding::problem;
 use crate::state::{Change, Kind, Object, ObjectKey, ObjectName, Problem, Severity};
 
 /// What the files of a directory hold.

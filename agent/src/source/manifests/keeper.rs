@@ -14,7 +14,7 @@ use tokio::task;
 use tokio_util::sync::CancellationToken;
 
 use super::copies::{Copies, CopyWriter, Held};
-use super::parse::problem;
+use crate::source::finding::problem;
 use crate::state::{Problem, Severity, SharedState};
 
 /// Name under which problems of keeping are in the state.

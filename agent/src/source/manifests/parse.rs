@@ -16,6 +16,7 @@ use super::kind::{ReadAs, list_items, read_as};
 use super::locate;
 use super::split::{Document, split, starts_with_directive};
 use super::tree::{self, Syntax};
+use crate::source::finding::problem;
 use crate::source::{Findings, convert};
 use crate::state::{Kind, Object, ObjectKey, ObjectName, Problem, Severity};
 
@@ -76,38 +77,6 @@ impl ParsedFile {
         }
         manifests
     }
-}
-
-/// A problem, in the order in which it is displayed. Words of the input are made fit for a terminal.
-pub(super) fn problem(
-    severity: Severity,
-    origin: String,
-    object: &impl ToString,
-    field: &str,
-    message: impl Into<String>,
-) -> Problem {
-    let object = printable(&object.to_string());
-    let (field, message) = (printable(field), printable(&message.into()));
-    Problem {
-        severity,
-        origin,
-        object,
-        field,
-        message,
-    }
-}
-
-/// No control characters, which a terminal would obey, and no end without a middle.
-fn printable(text: &str) -> String {
-    const MAX_CHARS: usize = 400;
-    let mut characters = text
-        .chars()
-        .map(|c| if c.is_control() { '\u{fffd}' } else { c });
-    let mut printable: String = characters.by_ref().take(MAX_CHARS).collect();
-    if characters.next().is_some() {
-        printable.push('…');
-    }
-    printable
 }
 
 /// Reads a file. `origin` is its name in problems.
