@@ -199,6 +199,40 @@ impl ClusterState {
             .map(|slice| &self.slices[slice])
     }
 
+    /// All `EndpointSlice`s, in the order of their names.
+    pub fn endpoint_slices(&self) -> impl Iterator<Item = &EndpointSlice> {
+        self.slices.values()
+    }
+
+    /// One `EndpointSlice`.
+    pub fn endpoint_slice(&self, name: &ObjectName) -> Option<&EndpointSlice> {
+        self.slices.get(name)
+    }
+
+    /// Names of all objects of a kind, in their order.
+    pub fn names(&self, kind: Kind) -> Vec<ObjectName> {
+        let of_cluster = |name: &String| ObjectName::new("", name);
+        match kind {
+            Kind::Service => self.services.keys().cloned().collect(),
+            Kind::EndpointSlice => self.slices.keys().cloned().collect(),
+            Kind::Pod => self.pods.keys().cloned().collect(),
+            Kind::Node => self.nodes.keys().map(of_cluster).collect(),
+            Kind::Namespace => self.namespaces.keys().map(of_cluster).collect(),
+        }
+    }
+
+    /// Whether there is such an object.
+    pub fn holds(&self, key: &ObjectKey) -> bool {
+        let ObjectKey { kind, name } = key;
+        match kind {
+            Kind::Service => self.services.contains_key(name),
+            Kind::EndpointSlice => self.slices.contains_key(name),
+            Kind::Pod => self.pods.contains_key(name),
+            Kind::Node => self.nodes.contains_key(&name.name),
+            Kind::Namespace => self.namespaces.contains_key(&name.name),
+        }
+    }
+
     /// All Pods, in the order of their names.
     pub fn pods(&self) -> impl Iterator<Item = &Pod> {
         self.pods.values()

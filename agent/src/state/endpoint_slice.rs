@@ -1,11 +1,12 @@
 //! EndpointSlices: the addresses behind a Service.
 
+use serde::{Deserialize, Serialize};
 use std::net::IpAddr;
 
 use super::{L4Protocol, ObjectName};
 
 /// A port that all endpoints of a slice serve.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct EndpointPort {
     /// Name of the Service port it belongs to, empty if unnamed.
     pub name: String,
@@ -16,7 +17,7 @@ pub struct EndpointPort {
 }
 
 /// One endpoint of a slice.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Endpoint {
     /// Its address. (Kubernetes allows several and defines only the first.)
     pub address: IpAddr,
@@ -33,7 +34,7 @@ pub struct Endpoint {
 }
 
 /// A slice of the endpoints of one Service.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct EndpointSlice {
     /// Name of the slice.
     pub name: ObjectName,

@@ -1,9 +1,10 @@
 //! Names of objects.
 
+use serde::{Deserialize, Serialize};
 use std::fmt;
 
 /// Kinds of objects that the tables hold.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
 pub enum Kind {
     /// `v1` Service.
     Service,
@@ -18,7 +19,7 @@ pub enum Kind {
 }
 
 /// Namespace and name; the namespace is empty for Nodes and Namespaces.
-#[derive(Clone, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+#[derive(Clone, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
 pub struct ObjectName {
     /// Namespace, `default` when the manifest has none.
     pub namespace: String,
@@ -47,7 +48,7 @@ impl fmt::Display for ObjectName {
 }
 
 /// Kind and name: what identifies an object in the tables.
-#[derive(Clone, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+#[derive(Clone, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
 pub struct ObjectKey {
     /// Kind of the object.
     pub kind: Kind,

@@ -1,12 +1,13 @@
 //! Pods.
 
+use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
 use std::net::IpAddr;
 
 use super::ObjectName;
 
 /// The controller that owns a pod, as users know it (a Deployment, not its ReplicaSet).
-#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+#[derive(Clone, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
 pub struct Workload {
     /// Deployment, StatefulSet, DaemonSet, Job, ...
     pub kind: String,
@@ -15,7 +16,7 @@ pub struct Workload {
 }
 
 /// A pod, reduced to what names a flow's end.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Pod {
     /// Name.
     pub name: ObjectName,

@@ -1,12 +1,13 @@
 //! Services.
 
+use serde::{Deserialize, Serialize};
 use std::fmt;
 use std::net::IpAddr;
 
 use super::ObjectName;
 
 /// Transport protocols that a Service may name and the data plane balances.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
 pub enum L4Protocol {
     /// TCP.
     Tcp,
@@ -24,7 +25,7 @@ impl fmt::Display for L4Protocol {
 }
 
 /// One port of a Service.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct ServicePort {
     /// Name, empty if the Service has a single unnamed port. EndpointSlices match ports by it.
     pub name: String,
@@ -37,7 +38,7 @@ pub struct ServicePort {
 }
 
 /// A Service, reduced to what balancing needs.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Service {
     /// Name.
     pub name: ObjectName,

@@ -1,4 +1,6 @@
-//! Names of objects, as API validation wants them.
+//! Names and labels of objects, as API validation wants them.
+
+use std::collections::BTreeMap;
 
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
 
@@ -83,6 +85,43 @@ fn checked<'a>(
     None
 }
 
+/// Bytes of a label's key: a DNS name, a slash and a name.
+const LABEL_KEY_BYTES_MAX: usize = 253 + 1 + 63;
+/// Bytes of a label's value.
+const LABEL_VALUE_BYTES_MAX: usize = 63;
+
+/// The labels that have the form of labels. Others are left out with a warning: they select nothing,
+/// and what they hold would go into every flow.
+pub(super) fn labels(findings: &mut Findings, metadata: &ObjectMeta) -> BTreeMap<String, String> {
+    let mut labels = BTreeMap::new();
+    for (key, value) in metadata.labels.iter().flatten() {
+        if let Some(why) = unfit_label(key, value) {
+            let shown: String = key.chars().take(60).collect();
+            findings.warning(
+                format!("metadata.labels[{shown}]"),
+                format!("{why}; left out"),
+            );
+        } else {
+            labels.insert(key.clone(), value.clone());
+        }
+    }
+    labels
+}
+
+fn unfit_label(key: &str, value: &str) -> Option<&'static str> {
+    let plain = |byte: u8| byte.is_ascii_alphanumeric() || b"-_.".contains(&byte);
+    let is_key = |byte: u8| plain(byte) || byte == b'/';
+    if key.is_empty() || key.len() > LABEL_KEY_BYTES_MAX {
+        Some("a key has 1 to 317 characters")
+    } else if value.len() > LABEL_VALUE_BYTES_MAX {
+        Some("a value has at most 63 characters")
+    } else if !key.bytes().all(is_key) || !value.bytes().all(plain) {
+        Some("labels have letters, digits, '-', '_' and '.'")
+    } else {
+        None
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -145,5 +184,27 @@ mod tests {
             None
         );
         assert_eq!(findings.errors(), 1);
+    }
+
+    #[test]
+    fn labels_without_the_form_of_labels_are_left_out() {
+        let long = "x".repeat(64);
+        let given = [
+            ("app", "web"),
+            ("app.kubernetes.io/name", ""),
+            ("long", long.as_str()),
+            ("name", "naïve"),
+            ("ключ", "x"),
+            ("", "x"),
+        ];
+        let labelled = given.map(|(key, value)| (key.to_owned(), value.to_owned()));
+        let metadata = ObjectMeta {
+            labels: Some(labelled.into()),
+            ..ObjectMeta::default()
+        };
+        let mut findings = Findings::default();
+        let kept: Vec<_> = labels(&mut findings, &metadata).into_keys().collect();
+        assert_eq!(kept, ["app", "app.kubernetes.io/name"]);
+        assert_eq!((findings.len(), findings.errors()), (4, 0));
     }
 }

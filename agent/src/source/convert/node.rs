@@ -1,23 +1,25 @@
 //! Nodes and Namespaces.
 
+use std::collections::BTreeMap;
 use std::net::IpAddr;
 
 use ipnet::IpNet;
 use k8s_openapi::api::core::v1 as api;
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
 
-use super::metadata::{NameForm, cluster_name};
+use super::metadata::{NameForm, cluster_name, labels};
 use super::{Findings, address, unless_errors};
 use crate::state::{Namespace, Node};
 
 /// Annotations that are ours; the others are none of the data plane's business and may be large.
 const ANNOTATION_PREFIX: &str = "weir.";
+/// Longest value of one of ours that is kept; a key of encryption has 44 bytes.
+const ANNOTATION_BYTES_MAX: usize = 1 << 10;
 
 /// Converts a Node. A bad address or range refuses it whole.
 pub fn node(object: &api::Node, findings: &mut Findings) -> Option<Node> {
     unless_errors(findings, |findings| {
         let metadata = &object.metadata;
-        let own = |(key, _): &(&String, &String)| key.starts_with(ANNOTATION_PREFIX);
-        let annotations = metadata.annotations.iter().flatten().filter(own);
         let name = cluster_name(findings, metadata, NameForm::Subdomain);
         let addresses = addresses(object.status.as_ref(), findings);
         let pod_cidrs = pod_cidrs(object.spec.as_ref(), findings);
@@ -29,12 +31,30 @@ pub fn node(object: &api::Node, findings: &mut Findings) -> Option<Node> {
                 .map(|time| time.0.as_second()),
             addresses,
             pod_cidrs,
-            labels: metadata.labels.clone().unwrap_or_default(),
-            annotations: annotations
-                .map(|(key, value)| (key.clone(), value.clone()))
-                .collect(),
+            labels: labels(findings, metadata),
+            annotations: annotations(metadata, findings),
         })
     })
+}
+
+/// Those that are ours.
+fn annotations(metadata: &ObjectMeta, findings: &mut Findings) -> BTreeMap<String, String> {
+    let mut own = BTreeMap::new();
+    for (key, value) in metadata.annotations.iter().flatten() {
+        if !key.starts_with(ANNOTATION_PREFIX) {
+            continue;
+        }
+        if value.len() > ANNOTATION_BYTES_MAX {
+            let message = format!(
+                "has {} bytes, more than any annotation of Weir; left out",
+                value.len()
+            );
+            findings.warning(format!("metadata.annotations[{key}]"), message);
+        } else {
+            own.insert(key.clone(), value.clone());
+        }
+    }
+    own
 }
 
 fn addresses(status: Option<&api::NodeStatus>, findings: &mut Findings) -> Vec<IpAddr> {
@@ -89,7 +109,7 @@ pub fn namespace(object: &api::Namespace, findings: &mut Findings) -> Option<Nam
     let name = cluster_name(findings, metadata, NameForm::Label)?;
     Some(Namespace {
         name,
-        labels: metadata.labels.clone().unwrap_or_default(),
+        labels: labels(findings, metadata),
     })
 }
 

@@ -5,7 +5,7 @@ use std::net::IpAddr;
 use k8s_openapi::api::core::v1 as api;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
 
-use super::metadata::{NameForm, namespaced_name};
+use super::metadata::{NameForm, labels, namespaced_name};
 use super::{Findings, address, unless_errors};
 use crate::state::{Pod, Workload};
 
@@ -33,7 +33,7 @@ pub fn pod(object: &api::Pod, findings: &mut Findings) -> Option<Pod> {
                 .filter(|name| !name.is_empty()),
             host_network: spec.and_then(|spec| spec.host_network).unwrap_or(false),
             finished: matches!(phase, Some("Succeeded" | "Failed")),
-            labels: object.metadata.labels.clone().unwrap_or_default(),
+            labels: labels(findings, &object.metadata),
             service_account: account
                 .filter(|account| !account.is_empty())
                 .map_or_else(|| "default".to_owned(), Clone::clone),
