@@ -5,6 +5,7 @@
 //! Stopping undoes nothing: the data plane works on without an agent.
 
 mod interfaces;
+mod source;
 mod status;
 
 use std::collections::BTreeSet;
@@ -32,10 +33,10 @@ use crate::flows::{FlowHub, Identities};
 use crate::lb::desired::ThisNode;
 use crate::lb::reconcile::{self, Balanced, Reconciler};
 use crate::lifecycle::{Readiness, Signals, TaskSet};
-use crate::source::manifests;
 use crate::state::SharedState;
 
 use self::interfaces::AttachTask;
+use self::source::Source;
 use self::status::Status;
 
 /// Time the tasks get to end in.
@@ -74,16 +75,7 @@ pub async fn run(loaded: Loaded) -> anyhow::Result<()> {
     );
 
     let (synced_sender, synced) = watch::channel(false);
-    let directory = config.source.manifests.directory.clone();
-    let source = manifests::run(
-        directory.clone(),
-        config.paths.state.clone(),
-        state.clone(),
-        synced_sender,
-        tasks.token(),
-    );
-    tasks.spawn("manifests", source);
-
+    let source = Source::new(&config);
     if config.encryption.enabled {
         let work = Encryption::new(
             &config,
@@ -91,6 +83,7 @@ pub async fn run(loaded: Loaded) -> anyhow::Result<()> {
             maps.encryption,
             maps.settings.clone(),
             attached.clone(),
+            source.publication(&config),
         )
         .context("encryption")?;
         let trigger = encryption::Trigger {
@@ -140,15 +133,17 @@ pub async fn run(loaded: Loaded) -> anyhow::Result<()> {
         Arc::clone(&identities),
         Box::new(KernelInterfaceNames),
     );
-    let source = Box::new(maps.events.with_losses(Arc::clone(&counters)));
+    let events = Box::new(maps.events.with_losses(Arc::clone(&counters)));
     let reader = FlowReader::start(
-        source,
+        events,
         enricher,
         state.clone(),
         Arc::clone(&hub),
         tasks.token(),
     )?;
     tasks.spawn("flows", reader.join());
+
+    source.start(&config, &state, synced_sender, &readiness, &mut tasks);
 
     let status = Arc::new(Status {
         counters,
@@ -160,7 +155,7 @@ pub async fn run(loaded: Loaded) -> anyhow::Result<()> {
         capacities: maps.capacities,
         adopted: datapath.adopted,
         node_name: config.node_name.clone(),
-        manifests: directory,
+        source: source::describe(&config),
         synced,
         untranslated,
     });
@@ -202,7 +197,8 @@ pub async fn uninstall(loaded: Loaded) -> anyhow::Result<()> {
         .context("removing encryption")?;
     drop(socket);
     let state = &config.paths.state;
-    manifests::forget(state).with_context(|| format!("emptying {}", state.display()))?;
+    source::forget(state).with_context(|| format!("emptying {}", state.display()))?;
+    source::withdraw(&config).await;
     for folder in config.paths.socket.parent().into_iter().chain([&**state]) {
         // Others may keep files there, and then it stays.
         let _ = std::fs::remove_dir(folder);

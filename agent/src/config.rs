@@ -42,7 +42,7 @@ pub use log::{Log, LogFormat, LogLevel};
 pub use paths::Paths;
 pub use problem::{ConfigError, Origin, Problem};
 pub use section::{Section, Visitor};
-pub use source::{Manifests, Source};
+pub use source::{ApiServer, Kubernetes, Manifests, NodeRecord, Source, SourceKind};
 pub use value::{ByteSize, Count, Seconds, Value};
 
 /// Read when no `--config` is given and it exists.

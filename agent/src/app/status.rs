@@ -1,7 +1,6 @@
 //! What the agent tells of itself to the admin API.
 
 use std::net::IpAddr;
-use std::path::PathBuf;
 use std::sync::Arc;
 
 use arc_swap::ArcSwap;
@@ -45,8 +44,8 @@ pub struct Status {
     pub adopted: bool,
     /// Name of this node.
     pub node_name: String,
-    /// Where the manifests are.
-    pub manifests: PathBuf,
+    /// Kind and place of the source.
+    pub source: (&'static str, String),
     /// The source has been read once.
     pub synced: watch::Receiver<bool>,
     /// Why sockets are not translated at connect, if they are not.
@@ -81,8 +80,8 @@ impl StatusSource for Status {
                 .collect(),
             maps: self.map_levels(),
             source: SourceStatus {
-                kind: "manifests".into(),
-                location: self.manifests.display().to_string(),
+                kind: self.source.0.to_owned(),
+                location: self.source.1.clone(),
                 revision: *self.state.subscribe().borrow(),
                 synced: *self.synced.borrow(),
             },

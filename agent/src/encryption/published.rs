@@ -1,5 +1,7 @@
-//! The nodes' public keys in a folder, for clusters whose objects are manifests: every agent writes
-//! its own record and reads those of the others. Whoever distributes the manifests distributes the
+//! The nodes' public keys: on the Node objects, or in a folder.
+//!
+//! The folder is for clusters whose objects are manifests: every agent writes its own record and
+//! reads those of the others. Whoever distributes the manifests distributes the
 //! folder.
 //!
 //! A record is a Node with nothing but annotations, so that it can be applied to a cluster as well.
@@ -10,15 +12,55 @@ use std::io;
 use std::path::{Path, PathBuf};
 
 use serde_json::{Value, json};
+use tokio::sync::watch;
 
 use super::desired::nodes::{KEY_ANNOTATION, NEXT_KEY_ANNOTATION};
 use super::key::PublicKey;
+use crate::source::kubernetes::record::Annotations;
 
 /// Records larger than this are not read; one has some three hundred bytes.
 const RECORD_BYTES_MAX: u64 = 64 << 10;
 
 /// Annotations by node.
 pub type Records = BTreeMap<String, BTreeMap<String, String>>;
+
+/// Where this node's key is made known, and those of others are found.
+#[derive(Clone, Debug)]
+pub enum Publication {
+    /// A folder of records, beside manifests.
+    Folder(Published),
+    /// Annotations of the Node objects; whoever keeps the source writes those of this node.
+    Node(watch::Sender<Annotations>),
+}
+
+impl Publication {
+    /// Makes the keys of this node known, or has somebody do so.
+    pub fn write(&self, node: &str, key: PublicKey, next: Option<PublicKey>) -> io::Result<()> {
+        match self {
+            Self::Folder(folder) => folder.write(node, key, next),
+            Self::Node(wanted) => {
+                let keys = Annotations::from([
+                    (KEY_ANNOTATION, Some(key.to_string())),
+                    (NEXT_KEY_ANNOTATION, next.map(|next| next.to_string())),
+                ]);
+                wanted.send_if_modified(|present| {
+                    let differs = *present != keys;
+                    *present = keys;
+                    differs
+                });
+                Ok(())
+            }
+        }
+    }
+
+    /// What nodes have published besides their objects, and what is wrong with some of it.
+    pub fn read(&self) -> (Records, Vec<String>) {
+        match self {
+            Self::Folder(folder) => folder.read(),
+            Self::Node(_) => (Records::new(), Vec::new()),
+        }
+    }
+}
 
 /// The folder.
 #[derive(Clone, Debug)]

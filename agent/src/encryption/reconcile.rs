@@ -25,7 +25,7 @@ use super::desired::{self, Desired, Inputs, routes};
 use super::device::{Device, DeviceSettings, DeviceState, ProcessPaths};
 use super::key::{ClusterSecret, KeyStore, PublicKey};
 use super::link::{IfIndex, Netlink};
-use super::published::Published;
+use super::published::Publication;
 use super::{FirewallMark, InterfaceName, Port, RouteTable, peers, routing};
 use crate::config::{self, Config};
 use crate::datapath::encryption_maps::EncryptionMaps;
@@ -64,7 +64,7 @@ pub struct Encryption<A> {
     table: RouteTable,
     keys: KeyStore,
     secret: Option<ClusterSecret>,
-    published: Published,
+    published: Publication,
     process: ProcessPaths,
     netlink: Netlink,
     device: Option<Device>,
@@ -82,6 +82,7 @@ impl<A: AttachDevice> Encryption<A> {
         maps: EncryptionMaps,
         datapath: Settings,
         attach: A,
+        published: Publication,
     ) -> anyhow::Result<Self> {
         let encryption = config.encryption.clone();
         let wireguard = &encryption.wireguard;
@@ -106,7 +107,7 @@ impl<A: AttachDevice> Encryption<A> {
             node_name: config.node_name.clone(),
             keys: KeyStore::open(&config.paths.state)?,
             secret: secret.transpose()?,
-            published: Published::below(&config.source.manifests.directory),
+            published,
             process: process_paths(config)?,
             netlink: Netlink::connect().context("opening rtnetlink")?,
             device: None,

@@ -40,6 +40,11 @@ impl Readiness {
         self.pending.borrow().clone()
     }
 
+    /// Follows the names of the guards still held.
+    pub fn subscribe(&self) -> watch::Receiver<Vec<&'static str>> {
+        self.pending.subscribe()
+    }
+
     /// Whether no guard is held.
     pub fn is_ready(&self) -> bool {
         self.pending.borrow().is_empty()

@@ -1,0 +1,175 @@
+//! The connection to the API server: where it is, who we are, whom we trust.
+
+use std::net::{IpAddr, Ipv6Addr};
+use std::path::PathBuf;
+use std::time::Duration;
+
+use http::Uri;
+use kube::config::{InClusterError, KubeConfigOptions, Kubeconfig, KubeconfigError};
+use kube::{Client, Config};
+use thiserror::Error;
+
+use crate::config::{self, ApiServer};
+
+/// Time in which a connection must be made. Trying again costs little, and addresses change.
+const CONNECT_TIMEOUT: Duration = Duration::from_secs(5);
+
+/// Why there is no way to ask the API server.
+#[derive(Debug, Error)]
+pub enum ConnectError {
+    /// The file is missing or wrong.
+    #[error("source.kubernetes.kubeconfig: {}", .path.display())]
+    Kubeconfig {
+        /// The file.
+        path: PathBuf,
+        /// What is wrong.
+        source: KubeconfigError,
+    },
+    /// No service account.
+    #[error(
+        "this is not a pod with a service account, and source.kubernetes.kubeconfig names no file"
+    )]
+    InCluster(#[source] InClusterError),
+    /// The address cannot be part of a URL.
+    #[error("source.kubernetes.apiServer.host: {host:?} cannot be the host of a URL")]
+    Host {
+        /// As configured.
+        host: String,
+        /// Why not.
+        source: http::Error,
+    },
+    /// Certificates, keys or tokens cannot be used.
+    #[error("what the configuration names cannot be used")]
+    Client(#[source] kube::Error),
+}
+
+/// A client for the configured API server, and its URL. Reads files and connects to nothing. To be
+/// called within a Tokio runtime.
+pub async fn connect(settings: &config::Kubernetes) -> Result<(Client, String), ConnectError> {
+    let mut config = match &settings.kubeconfig {
+        Some(path) => from_file(path.clone(), settings.context.clone()).await?,
+        None => from_pod(&settings.api_server)?,
+    };
+    apply_address(&mut config, &settings.api_server)?;
+    config.connect_timeout = Some(CONNECT_TIMEOUT);
+    // Who asks decides when to ask again, and must know that it failed.
+    config.default_retry = false;
+    let url = config.cluster_url.to_string();
+    let client = Client::try_from(config).map_err(ConnectError::Client)?;
+    Ok((client, url))
+}
+
+async fn from_file(path: PathBuf, context: Option<String>) -> Result<Config, ConnectError> {
+    let options = KubeConfigOptions {
+        context,
+        ..KubeConfigOptions::default()
+    };
+    let config = match Kubeconfig::read_from(&path) {
+        Ok(file) => Config::from_custom_kubeconfig(file, &options).await,
+        Err(error) => Err(error),
+    };
+    config.map_err(|source| ConnectError::Kubeconfig { path, source })
+}
+
+fn from_pod(api_server: &ApiServer) -> Result<Config, ConnectError> {
+    let config = match api_server.host {
+        // The environment's address is not needed then, and may not be there.
+        Some(_) => Config::incluster_dns(),
+        None => Config::incluster_env(),
+    };
+    config.map_err(ConnectError::InCluster)
+}
+
+fn apply_address(config: &mut Config, api_server: &ApiServer) -> Result<(), ConnectError> {
+    if let Some(name) = &api_server.tls_server_name {
+        config.tls_server_name = Some(name.clone());
+    }
+    let Some(host) = &api_server.host else {
+        return Ok(());
+    };
+    let authority = authority(host, api_server.port.get());
+    // A server that is asked in clear text on purpose, such as a proxy of this node, stays so.
+    let scheme = config.cluster_url.scheme_str().unwrap_or("https");
+    config.cluster_url = Uri::builder()
+        .scheme(scheme)
+        .authority(authority)
+        .path_and_query(config.cluster_url.path())
+        .build()
+        .map_err(|source| ConnectError::Host {
+            host: host.clone(),
+            source,
+        })?;
+    Ok(())
+}
+
+fn authority(host: &str, port: u32) -> String {
+    match host.parse::<Ipv6Addr>().map(IpAddr::from) {
+        Ok(ip) => format!("[{ip}]:{port}"),
+        Err(_) => format!("{host}:{port}"),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::config::Value as _;
+    use crate::config::value::RawValue;
+
+    fn kubeconfig(folder: &std::path::Path) -> PathBuf {
+        let path = folder.join("kubeconfig");
+        let text = "
+apiVersion: v1
+kind: Config
+clusters:
+- {name: a, cluster: {server: 'https://10.96.0.1:443'}}
+- {name: b, cluster: {server: 'https://10.96.0.2:443/prefix'}}
+users: [{name: u, user: {token: secret}}]
+contexts:
+- {name: a, context: {cluster: a, user: u}}
+- {name: b, context: {cluster: b, user: u}}
+current-context: a
+";
+        std::fs::write(&path, text).unwrap();
+        path
+    }
+
+    async fn url(change: impl FnOnce(&mut config::Kubernetes)) -> Result<String, ConnectError> {
+        let folder = tempfile::tempdir().unwrap();
+        let mut settings = config::Kubernetes {
+            kubeconfig: Some(kubeconfig(folder.path())),
+            ..config::Kubernetes::default()
+        };
+        change(&mut settings);
+        connect(&settings).await.map(|(_, url)| url)
+    }
+
+    #[tokio::test]
+    async fn the_address_is_that_of_the_context_unless_one_is_given() {
+        assert_eq!(url(|_| ()).await.unwrap(), "https://10.96.0.1:443/");
+        let context = |s: &mut config::Kubernetes| s.context = Some("b".to_owned());
+        assert_eq!(url(context).await.unwrap(), "https://10.96.0.2:443/prefix");
+        for (host, expected) in [
+            ("192.0.2.9", "https://192.0.2.9:6443/"),
+            ("fd00::9", "https://[fd00::9]:6443/"),
+            ("api.example.com", "https://api.example.com:6443/"),
+        ] {
+            let given = |s: &mut config::Kubernetes| s.api_server.host = Some(host.to_owned());
+            assert_eq!(url(given).await.unwrap(), expected);
+        }
+        let port = |s: &mut config::Kubernetes| {
+            s.api_server.host = Some("192.0.2.9".to_owned());
+            let port = RawValue::Text("443".to_owned());
+            s.api_server.port.set(&port).unwrap();
+        };
+        assert_eq!(url(port).await.unwrap(), "https://192.0.2.9:443/");
+    }
+
+    #[tokio::test]
+    async fn what_is_missing_is_named() {
+        let missing = url(|s| s.kubeconfig = Some("/nowhere/kubeconfig".into())).await;
+        let text = missing.unwrap_err().to_string();
+        assert!(text.contains("/nowhere/kubeconfig"), "{text}");
+        let context = url(|s| s.context = Some("c".to_owned())).await;
+        assert!(matches!(context, Err(ConnectError::Kubeconfig { .. })));
+    }
+}

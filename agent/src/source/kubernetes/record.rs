@@ -1,0 +1,265 @@
+//! What this node says of itself on its Node object: annotations, a condition, and that pods may
+//! come.
+//!
+//! Each value is written when it differs from what the object has, and never again and again: every
+//! write goes to every node of the cluster that follows Nodes.
+
+use std::collections::BTreeMap;
+use std::time::Duration;
+
+use jiff::Timestamp;
+use k8s_openapi::api::core::v1 as api;
+use kube::core::Request;
+use kube::core::params::{GetParams, Patch, PatchParams};
+use kube::{Client, Error};
+use serde_json::{Value, json};
+use tokio::sync::watch;
+use tokio::time::{sleep, timeout};
+
+use super::Inputs;
+use super::access::{Access, NODE_STATUS, NODES, Verb};
+use super::backoff::{Backoff, jitter};
+use super::health::describe;
+use crate::config;
+use crate::encryption::desired::nodes::{KEY_ANNOTATION, NEXT_KEY_ANNOTATION};
+use crate::lifecycle::Readiness;
+use crate::source::finding::problem;
+use crate::state::{Node, Severity};
+
+/// Type of the condition of a node.
+pub const CONDITION: &str = "WeirReady";
+/// Annotation with the version of the agent.
+pub const VERSION_ANNOTATION: &str = "weir.dev/version";
+
+/// Who writes, as the API server's log of managed fields has it.
+const FIELD_MANAGER: &str = "weir-agent";
+/// Name under which problems of writing are kept in the state.
+const REPORTER: &str = "kubernetes record of this node";
+/// How often the object is compared when nothing seems to have changed; up to half is added.
+const INTERVAL: Duration = Duration::from_mins(5);
+/// Longest time for one request.
+const REQUEST: Duration = Duration::from_secs(10);
+/// Changes that follow each other are written together.
+const QUIET: Duration = Duration::from_millis(100);
+
+/// Annotations that other parts of the agent want published; `None` removes one.
+pub type Annotations = BTreeMap<&'static str, Option<String>>;
+
+/// What there is to say.
+pub struct Record {
+    /// What the agent still waits for.
+    pub readiness: Readiness,
+    /// Annotations of other parts, such as the keys of encryption.
+    pub annotations: watch::Receiver<Annotations>,
+}
+
+/// Keeps the record, for ever.
+pub(super) async fn keep(inputs: &Inputs, client: &Client) {
+    let mut annotations = inputs.record.annotations.clone();
+    let mut pending = inputs.record.readiness.subscribe();
+    let mut revision = inputs.state.subscribe();
+    let mut backoff = Backoff::new(inputs.timing.pauses);
+    loop {
+        annotations.mark_unchanged();
+        pending.mark_unchanged();
+        let outcome = timeout(REQUEST, write(inputs, client)).await;
+        let error = match outcome {
+            Ok(Ok(())) => None,
+            Ok(Err(error)) => Some(describe(&error)),
+            Err(_) => Some(format!("no answer within {REQUEST:?}")),
+        };
+        tell(inputs, error.as_deref());
+        let pause = match error {
+            None => {
+                backoff.reset();
+                INTERVAL + jitter(INTERVAL / 2)
+            }
+            Some(_) => backoff.next(),
+        };
+        let seen = own_node(inputs);
+        let pause = sleep(pause);
+        tokio::pin!(pause);
+        loop {
+            tokio::select! {
+                () = &mut pause => break,
+                Ok(()) = annotations.changed() => break,
+                Ok(()) = pending.changed() => break,
+                // Somebody else wrote to the object, or made it anew.
+                Ok(()) = revision.changed() => if own_node(inputs) != seen { break },
+            }
+        }
+        sleep(QUIET).await;
+    }
+}
+
+/// What the source tells of this node's object and that this record depends on.
+fn own_node(inputs: &Inputs) -> Option<(Option<i64>, BTreeMap<String, String>)> {
+    let state = inputs.state.read();
+    let Node {
+        created_at_seconds,
+        annotations,
+        ..
+    } = state.node(&inputs.node_name)?;
+    Some((*created_at_seconds, annotations.clone()))
+}
+
+fn tell(inputs: &Inputs, error: Option<&str>) {
+    let problems = error.map(|error| {
+        let message = format!("what this node has to say of itself was not written: {error}");
+        let object = format!("Node {}", inputs.node_name);
+        problem(Severity::Warning, String::new(), &object, "", message)
+    });
+    let problems = problems.into_iter().collect();
+    inputs
+        .state
+        .update(|cluster| cluster.set_problems(REPORTER, problems));
+}
+
+async fn write(inputs: &Inputs, client: &Client) -> Result<(), Error> {
+    let request = Request::new(NODES.path("")).get(&inputs.node_name, &GetParams::default());
+    NODES.assert(Verb::Get);
+    let node: api::Node = client
+        .request(request.map_err(Error::BuildRequest)?)
+        .await?;
+    let settings = &inputs.settings.node;
+    let mut wanted = inputs.record.annotations.borrow().clone();
+    if settings.publish {
+        wanted.insert(
+            VERSION_ANNOTATION,
+            Some(env!("CARGO_PKG_VERSION").to_owned()),
+        );
+    }
+    let pending = inputs.record.readiness.pending();
+    if let Some(change) = annotations_change(&node, &wanted) {
+        patch(&inputs.node_name, client, NODES, Patch::Merge(change)).await?;
+    }
+    if let Some(taint) = settings.taint.as_deref().filter(|_| pending.is_empty())
+        && let Some(change) = taints_change(&node, taint)
+    {
+        patch(&inputs.node_name, client, NODES, Patch::Merge(change)).await?;
+        tracing::info!(taint, "taint removed");
+    }
+    if settings.publish
+        && let Some(change) = condition_change(&node, &pending, Timestamp::now())
+    {
+        patch(
+            &inputs.node_name,
+            client,
+            NODE_STATUS,
+            Patch::Strategic(change),
+        )
+        .await?;
+        tracing::info!(?pending, "condition {CONDITION} written");
+    }
+    Ok(())
+}
+
+async fn patch(
+    name: &str,
+    client: &Client,
+    access: Access,
+    change: Patch<Value>,
+) -> Result<(), Error> {
+    access.assert(Verb::Patch);
+    let params = PatchParams {
+        field_manager: Some(FIELD_MANAGER.to_owned()),
+        ..PatchParams::default()
+    };
+    let request = Request::new(NODES.path(""));
+    let request = match access.resource.split_once('/') {
+        None => request.patch(name, &params, &change),
+        Some((_, subresource)) => request.patch_subresource(subresource, name, &params, &change),
+    };
+    let request = request.map_err(Error::BuildRequest)?;
+    client.request_text(request).await.map(drop)
+}
+
+/// What makes the annotations as wanted; `None` if they are. Those of others are left alone.
+fn annotations_change(node: &api::Node, wanted: &Annotations) -> Option<Value> {
+    let present = node.metadata.annotations.as_ref();
+    let value = |key: &str| present.and_then(|annotations| annotations.get(key));
+    let differing: serde_json::Map<_, _> = wanted
+        .iter()
+        .filter(|(key, wanted)| value(key) != wanted.as_ref())
+        .map(|(key, wanted)| ((*key).to_owned(), json!(wanted)))
+        .collect();
+    (!differing.is_empty()).then(|| json!({ "metadata": { "annotations": differing } }))
+}
+
+/// What removes the taint, if it is there. A list can only be replaced whole, so the change names
+/// the version of the object that was read, and fails if somebody was quicker.
+fn taints_change(node: &api::Node, taint: &str) -> Option<Value> {
+    let taints = node.spec.as_ref()?.taints.as_ref()?;
+    let others: Vec<_> = taints.iter().filter(|one| one.key != taint).collect();
+    if others.len() == taints.len() {
+        return None;
+    }
+    Some(json!({
+        "metadata": { "resourceVersion": node.metadata.resource_version },
+        "spec": { "taints": others },
+    }))
+}
+
+/// What makes the condition say whether the agent is ready; `None` if it does.
+fn condition_change(node: &api::Node, pending: &[&str], now: Timestamp) -> Option<Value> {
+    let (status, reason, message) = if pending.is_empty() {
+        let message = "the data plane of this node is in step with the cluster".to_owned();
+        ("True", "InStep", message)
+    } else {
+        (
+            "False",
+            "Starting",
+            format!("waits for: {}", pending.join(", ")),
+        )
+    };
+    let conditions = node
+        .status
+        .as_ref()
+        .and_then(|status| status.conditions.as_ref());
+    let present = conditions
+        .into_iter()
+        .flatten()
+        .find(|condition| condition.type_ == CONDITION);
+    let is_so = present.is_some_and(|present| {
+        present.status == status
+            && present.reason.as_deref() == Some(reason)
+            && present.message.as_deref() == Some(&message)
+    });
+    if is_so {
+        return None;
+    }
+    let since = present.filter(|present| present.status == status);
+    let since = since.and_then(|present| present.last_transition_time.as_ref());
+    let now = Timestamp::from_second(now.as_second()).unwrap_or(now);
+    Some(json!({ "status": { "conditions": [{
+        "type": CONDITION,
+        "status": status,
+        "reason": reason,
+        "message": message,
+        "lastHeartbeatTime": now.to_string(),
+        "lastTransitionTime": since.map_or_else(|| now.to_string(), |since| since.0.to_string()),
+    }] } }))
+}
+
+/// Removes annotations and condition from the object of a node that Weir leaves. The error is in
+/// words.
+pub async fn withdraw(settings: &config::Kubernetes, node: &str) -> Result<(), String> {
+    let connected = super::client::connect(settings).await;
+    let (client, _) = connected.map_err(|error| crate::error_chain(&error))?;
+    let keys = [VERSION_ANNOTATION, KEY_ANNOTATION, NEXT_KEY_ANNOTATION];
+    let nothing: BTreeMap<_, _> = keys.into_iter().map(|key| (key, Value::Null)).collect();
+    let annotations = json!({ "metadata": { "annotations": nothing } });
+    let condition = json!({ "type": CONDITION, "$patch": "delete" });
+    let status = json!({ "status": { "conditions": [condition] } });
+    let work = async {
+        patch(node, &client, NODES, Patch::Merge(annotations)).await?;
+        patch(node, &client, NODE_STATUS, Patch::Strategic(status)).await
+    };
+    match timeout(REQUEST, work).await {
+        Ok(outcome) => outcome.map_err(|error| describe(&error)),
+        Err(_) => Err(format!("no answer within {REQUEST:?}")),
+    }
+}
+
+#[cfg(test)]
+mod tests;
