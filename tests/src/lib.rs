@@ -22,6 +22,7 @@
 //! |---|---|
 //! | [`plan`] | names and addresses: pure |
 //! | [`cluster`] | the cluster and its members |
+//! | [`control_plane`] | a real API server |
 //! | [`run`] | what a cluster left on the machine, and its removal by id |
 //! | [`place`] | where a command or closure runs: namespaces and cgroup |
 //! | [`traffic`] | servers, clients and load, with reports |
@@ -35,6 +36,7 @@ pub mod bench;
 pub mod binary;
 pub mod capture;
 pub mod cluster;
+pub mod control_plane;
 pub mod demo;
 pub mod losses;
 pub mod manifest;
@@ -50,5 +52,6 @@ pub mod wait;
 mod wiring;
 
 pub use cluster::{Cluster, ClusterBuilder};
+pub use control_plane::ControlPlane;
 pub use losses::Losses;
 pub use place::Place;

@@ -1,0 +1,8 @@
+//! The source of the API server: against one in this process that misbehaves, and against a real
+//! one.
+
+mod differential;
+mod faults;
+mod following;
+mod real;
+mod server;
