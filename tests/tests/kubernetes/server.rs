@@ -126,10 +126,7 @@ impl Server {
         world.version += 1;
         let version = world.version;
         object["metadata"]["resourceVersion"] = json!(version.to_string());
-        let key = (
-            resource.to_owned(),
-            object["metadata"]["name"].as_str().unwrap().to_owned(),
-        );
+        let key = (resource.to_owned(), key(&object));
         let is_new = world.objects.insert(key, object.clone()).is_none();
         let kind = if is_new { "ADDED" } else { "MODIFIED" };
         world
