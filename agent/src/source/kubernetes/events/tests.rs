@@ -31,7 +31,7 @@ fn only_objects_with_plain_names_get_events() {
 
 #[test]
 fn two_nodes_of_many_report_each_mistake_and_all_take_their_share() {
-    let names: Vec<String> = (0..1_000).map(|number| format!("node-{number}")).collect();
+    let names: Vec<String> = (0..100).map(|number| format!("node-{number}")).collect();
     let nodes: Vec<&str> = names.iter().map(String::as_str).collect();
     let mut busy: HashSet<&str> = HashSet::new();
     for number in 0..50 {
@@ -44,7 +44,7 @@ fn two_nodes_of_many_report_each_mistake_and_all_take_their_share() {
         assert_eq!(reporters.len(), REPORTERS, "{object}");
         busy.extend(reporters);
     }
-    assert!(busy.len() > 60, "{} nodes share the work", busy.len());
+    assert!(busy.len() > 40, "{} nodes share the work", busy.len());
     assert!(is_reporter("alone", &["alone"], "Service shop/web"));
 }
 
