@@ -5,46 +5,26 @@
 //! Where TC has no links (before 6.6) a filter with a fixed priority and handle takes their place,
 //! replaced as atomically.
 
+mod cgroup;
+mod tc;
+mod xdp;
+
 use std::collections::BTreeMap;
-use std::fs::{self, File};
+use std::fs;
 use std::io;
 use std::os::fd::AsFd;
 use std::path::Path;
 
 use aya::Ebpf;
 use aya::programs::links::{FdLink, PinnedLink};
-use aya::programs::tc::{
-    NlOptions, SchedClassifierLink, TcAttachOptions, TcHandle, qdisc_add_clsact,
-};
-use aya::programs::{
-    CgroupAttachMode, CgroupSockAddr, LinkOrder, Program, ProgramError, SchedClassifier,
-    TcAttachType, Xdp, XdpMode,
-};
+use aya::programs::{Program, ProgramError, TcAttachType};
 
 use super::interfaces::{Interface, MacAddr, Role};
 use super::link;
 use super::pins::Pins;
 use crate::config;
 
-const XDP_PROGRAM: &str = "xdp_uplink";
-
-/// Programs of the cgroup hooks.
-pub const CGROUP_PROGRAMS: [&str; 8] = [
-    "cg_connect4",
-    "cg_connect6",
-    "cg_sendmsg4",
-    "cg_sendmsg6",
-    "cg_recvmsg4",
-    "cg_recvmsg6",
-    "cg_getpeer4",
-    "cg_getpeer6",
-];
-
-/// Priority of our TC filters where there are no links: before the filters of others that took the
-/// kernel's default (49152 and down).
-pub const TC_PRIORITY: u16 = 50;
-/// Handle of our TC filters.
-pub const TC_HANDLE: TcHandle = TcHandle::new(0, 0x77);
+pub use cgroup::CGROUP_PROGRAMS;
 
 /// A program could not be attached.
 #[derive(Debug, thiserror::Error)]
@@ -81,16 +61,6 @@ pub enum AttachedXdp {
     Generic,
     /// Not at all; TC does its work.
     Off,
-}
-
-impl AttachedXdp {
-    fn pin_name(self) -> &'static str {
-        match self {
-            Self::Native => "xdp_native",
-            Self::Generic => "xdp_generic",
-            Self::Off => "xdp_off",
-        }
-    }
 }
 
 /// How TC programs are attached.
@@ -234,172 +204,6 @@ impl Attacher {
                 fs::remove_file(self.pins.interface_link(&program, ifindex))?;
             }
         }
-        Ok(())
-    }
-
-    /// Attaches the socket programs to a cgroup and everything below it.
-    pub fn sockets(&mut self, cgroup: &Path) -> Result<(), AttachError> {
-        let to = cgroup.display().to_string();
-        for program in CGROUP_PROGRAMS {
-            let pin = self.pins.cgroup_link(program);
-            if self.adopt(program, &to, &pin)? {
-                continue;
-            }
-            let io = |source| AttachError::Io {
-                program,
-                to: to.clone(),
-                source,
-            };
-            let cgroup = File::open(cgroup).map_err(io)?;
-            let attach = |loaded: &mut CgroupSockAddr| -> Result<FdLink, ProgramError> {
-                // The mode of links: they always stand beside others and take no flags.
-                let id = loaded.attach(cgroup, CgroupAttachMode::Single)?;
-                Ok(loaded
-                    .take_link(id)?
-                    .try_into()
-                    .expect("kernels from 5.7 on give links"))
-            };
-            let link = program_mut(&mut self.programs, program)
-                .and_then(attach)
-                .map_err(|source| refused(program, &to, source))?;
-            pin_link(link, &pin).map_err(io)?;
-        }
-        self.cgroup = Some(to);
-        Ok(())
-    }
-
-    /// The mode is part of the pin's name: the kernel does not tell it of a link.
-    fn xdp(&mut self, interface: &Interface) -> Result<AttachedXdp, AttachError> {
-        let modes: &[AttachedXdp] = match self.xdp_mode {
-            config::XdpMode::Off => return Ok(AttachedXdp::Off),
-            config::XdpMode::Native => &[AttachedXdp::Native],
-            config::XdpMode::Generic => &[AttachedXdp::Generic],
-            config::XdpMode::Auto => &[AttachedXdp::Native, AttachedXdp::Generic],
-        };
-        for mode in modes {
-            let pin = self.pins.interface_link(mode.pin_name(), interface.ifindex);
-            if self.adopt(XDP_PROGRAM, &interface.name, &pin)? {
-                return Ok(*mode);
-            }
-        }
-        self.remove_xdp(interface.ifindex);
-        let mut refusal = None;
-        for mode in modes {
-            match self.xdp_in_mode(interface, *mode) {
-                Ok(()) => return Ok(*mode),
-                Err(error) => {
-                    let reason = crate::error_chain(&error);
-                    tracing::info!(
-                        interface = interface.name,
-                        ?mode,
-                        reason,
-                        "XDP mode refused"
-                    );
-                    refusal = Some(error);
-                }
-            }
-        }
-        Err(refusal.expect("at least one mode was tried"))
-    }
-
-    fn xdp_in_mode(&mut self, interface: &Interface, mode: AttachedXdp) -> Result<(), AttachError> {
-        let flags = if mode == AttachedXdp::Native {
-            XdpMode::Driver
-        } else {
-            XdpMode::Skb
-        };
-        let attach = |program: &mut Xdp| -> Result<FdLink, ProgramError> {
-            let id = program.attach_to_if_index(interface.ifindex, flags)?;
-            Ok(program
-                .take_link(id)?
-                .try_into()
-                .expect("kernels from 5.9 on give links"))
-        };
-        let link = program_mut(&mut self.programs, XDP_PROGRAM)
-            .and_then(attach)
-            .map_err(|source| refused(XDP_PROGRAM, &interface.name, source))?;
-        let pin = self.pins.interface_link(mode.pin_name(), interface.ifindex);
-        pin_link(link, &pin).map_err(|source| AttachError::Io {
-            program: XDP_PROGRAM,
-            to: interface.name.clone(),
-            source,
-        })
-    }
-
-    /// Removes XDP in whatever mode an earlier agent attached it.
-    fn remove_xdp(&self, ifindex: u32) {
-        for mode in [AttachedXdp::Native, AttachedXdp::Generic] {
-            let _ = fs::remove_file(self.pins.interface_link(mode.pin_name(), ifindex));
-        }
-    }
-
-    fn tc(
-        &mut self,
-        program: &'static str,
-        interface: &Interface,
-        hook: TcAttachType,
-    ) -> Result<(), AttachError> {
-        match self.tc {
-            AttachedTc::Tcx => self.tcx(program, interface, hook),
-            AttachedTc::Clsact => self
-                .clsact(program, interface, hook)
-                .map_err(|source| refused(program, &interface.name, source)),
-        }
-    }
-
-    fn tcx(
-        &mut self,
-        program: &'static str,
-        interface: &Interface,
-        hook: TcAttachType,
-    ) -> Result<(), AttachError> {
-        let pin = self.pins.interface_link(program, interface.ifindex);
-        if self.adopt(program, &interface.name, &pin)? {
-            return Ok(());
-        }
-        let attach = |loaded: &mut SchedClassifier| -> Result<FdLink, ProgramError> {
-            let order = TcAttachOptions::TcxOrder(LinkOrder::default());
-            let id = loaded.attach_with_options(&interface.name, hook, order)?;
-            Ok(loaded
-                .take_link(id)?
-                .try_into()
-                .expect("TCX is attached by links"))
-        };
-        let link = program_mut(&mut self.programs, program)
-            .and_then(attach)
-            .map_err(|source| refused(program, &interface.name, source))?;
-        pin_link(link, &pin).map_err(|source| AttachError::Io {
-            program,
-            to: interface.name.clone(),
-            source,
-        })
-    }
-
-    fn clsact(
-        &mut self,
-        program: &'static str,
-        interface: &Interface,
-        hook: TcAttachType,
-    ) -> Result<(), ProgramError> {
-        // Fails if the qdisc is there; if it fails for another reason, attaching does too.
-        let _ = qdisc_add_clsact(&interface.name);
-        let loaded: &mut SchedClassifier = program_mut(&mut self.programs, program)?;
-        let ours =
-            SchedClassifierLink::attached(&interface.name, hook, TC_PRIORITY, TC_HANDLE, None)?;
-        let id = match loaded.attach_to_link(ours) {
-            Ok(id) => id,
-            Err(_) => loaded.attach_with_options(
-                &interface.name,
-                hook,
-                TcAttachOptions::Netlink(NlOptions {
-                    priority: TC_PRIORITY,
-                    handle: TC_HANDLE,
-                    classid: None,
-                }),
-            )?,
-        };
-        // Dropping it would detach the filter, which is to outlive this process.
-        std::mem::forget(loaded.take_link(id)?);
         Ok(())
     }
 
