@@ -4,9 +4,10 @@
 //! nothing from the others. Each step that may refuse says which object it was about, if the text
 //! tells, because that object's last good state is to stay.
 
-use std::collections::BTreeMap;
+mod parsed;
+mod typed;
+
 use std::fmt::Write as _;
-use std::mem;
 use std::sync::Arc;
 
 use serde::de::DeserializeOwned;
@@ -18,7 +19,10 @@ use super::split::{Document, split, starts_with_directive};
 use super::tree::{self, Syntax};
 use crate::source::finding::problem;
 use crate::source::{Findings, convert};
-use crate::state::{Kind, Object, ObjectKey, ObjectName, Problem, Severity};
+use crate::state::{Kind, Object, ObjectKey, Severity};
+
+pub(super) use parsed::{Item, ParsedFile};
+use typed::{key, typed};
 
 /// Problems that are listed for one file; the others are counted.
 const MAX_PROBLEMS: usize = 100;
@@ -26,58 +30,6 @@ const MAX_PROBLEMS: usize = 100;
 /// Documents larger than this have problems without the line of the field: finding it reads the
 /// document once more for each.
 const MAX_LOCATED_BYTES: usize = 256 << 10;
-
-/// What a file holds.
-#[derive(Clone, Debug, Default)]
-pub(super) struct ParsedFile {
-    /// Objects in the order of the file. A name may occur twice.
-    pub(super) items: Vec<Item>,
-    /// What is wrong, for its author.
-    pub(super) problems: Vec<Problem>,
-    /// Something could not be read so far that its name is known, so any object that the file held
-    /// before may be the one.
-    pub(super) lost_something: bool,
-}
-
-/// One object of a file.
-#[derive(Clone, Debug)]
-pub(super) struct Item {
-    pub(super) key: ObjectKey,
-    /// Line of the file where its document begins, from 1.
-    pub(super) line: usize,
-    /// `None` if it was refused; the problems tell why.
-    pub(super) object: Option<Arc<Object>>,
-    /// The manifest of an accepted object as JSON, in one line; empty if it was refused.
-    pub(super) manifest: String,
-}
-
-impl ParsedFile {
-    /// A file that cannot be read at all.
-    pub(super) fn unreadable(origin: &str, why: impl Into<String>) -> Self {
-        let problem = problem(Severity::Error, origin.to_owned(), &"", "", why);
-        Self {
-            items: Vec::new(),
-            problems: vec![problem],
-            lost_something: true,
-        }
-    }
-
-    /// Whether something is not served as the file has it now, so that an earlier state may count.
-    pub(super) fn lacks_something(&self) -> bool {
-        self.lost_something || self.items.iter().any(|item| item.object.is_none())
-    }
-
-    /// Takes out the manifests of the accepted objects; of several of one name, the first.
-    pub(super) fn take_manifests(&mut self) -> BTreeMap<ObjectKey, String> {
-        let mut manifests = BTreeMap::new();
-        for item in self.items.iter_mut().filter(|item| item.object.is_some()) {
-            manifests
-                .entry(item.key.clone())
-                .or_insert_with(|| mem::take(&mut item.manifest));
-        }
-        manifests
-    }
-}
 
 /// Reads a file. `origin` is its name in problems.
 pub(super) fn parse(origin: &str, syntax: Syntax, text: &str) -> ParsedFile {
@@ -319,62 +271,6 @@ impl Parser<'_> {
         self.file
             .problems
             .push(problem(severity, origin, &object, field, message));
-    }
-}
-
-/// The key of an object whose other fields may be of any kind.
-fn key(kind: Kind, value: &Value) -> Option<ObjectKey> {
-    let metadata = value.get("metadata")?;
-    let name = metadata
-        .get("name")?
-        .as_str()
-        .filter(|name| !name.is_empty())?;
-    let namespace = match kind {
-        Kind::Node | Kind::Namespace => "",
-        Kind::Service | Kind::EndpointSlice | Kind::Pod => match metadata.get("namespace") {
-            None | Some(Value::Null) => "default",
-            Some(namespace) => namespace
-                .as_str()
-                .map(|n| if n.is_empty() { "default" } else { n })?,
-        },
-    };
-    Some(ObjectKey {
-        kind,
-        name: ObjectName::new(namespace, name),
-    })
-}
-
-/// The typed object and the fields that its type lacks; or the field of a wrong type.
-fn typed<K: DeserializeOwned>(value: &Value) -> Result<(K, Vec<String>), (String, String)> {
-    let mut track = serde_path_to_error::Track::new();
-    let mut unknown = Vec::new();
-    let deserializer = serde_path_to_error::Deserializer::new(value, &mut track);
-    let object = serde_ignored::deserialize(deserializer, |path| unknown.push(render(&path)));
-    match object {
-        Ok(object) => Ok((object, unknown)),
-        Err(error) => {
-            let path = track.path().to_string();
-            Err((
-                if path == "." { String::new() } else { path },
-                error.to_string(),
-            ))
-        }
-    }
-}
-
-/// A path in the form of findings: `spec.ports[0].port`.
-fn render(path: &serde_ignored::Path<'_>) -> String {
-    use serde_ignored::Path;
-    match path {
-        Path::Root => String::new(),
-        Path::Seq { parent, index } => render(parent) + &format!("[{index}]"),
-        Path::Map { parent, key } => match render(parent) {
-            parent if parent.is_empty() => key.clone(),
-            parent => parent + "." + key,
-        },
-        Path::Some { parent }
-        | Path::NewtypeStruct { parent }
-        | Path::NewtypeVariant { parent } => render(parent),
     }
 }
 

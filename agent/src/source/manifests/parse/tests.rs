@@ -3,6 +3,7 @@
 use proptest::prelude::*;
 
 use super::*;
+use crate::state::Problem;
 
 const SERVICE: &str = "apiVersion: v1
 kind: Service
