@@ -7,6 +7,7 @@
 
 pub mod cluster;
 pub mod endpoint_slice;
+pub mod frontend;
 mod index;
 pub mod name;
 pub mod namespace;

@@ -49,22 +49,24 @@ pub enum BackendState {
     Terminating,
 }
 
-/// Works out everything. Two Services that claim one frontend: the first by namespace and name has
-/// it, the other is told. Two ports of one Service: likewise. One port that has an address for two
-/// reasons (an external IP that the load balancer gave as well) is no problem.
+/// Works out everything. Of several ports that claim one frontend `state` says which has it, and the
+/// others are told. One port that has an address for two reasons (an external IP that the load
+/// balancer gave as well) is no problem.
 pub fn desired(state: &ClusterState, node: &ThisNode) -> Desired {
     let mut result = Desired::default();
-    let mut owners: BTreeMap<FrontendAddress, (&ObjectName, usize)> = BTreeMap::new();
     let addresses = node_addresses(state, node);
     for service in state.services() {
         let slices: Vec<&EndpointSlice> = state.slices_of(&service.name).collect();
         for (index, port) in service.ports.iter().enumerate() {
             for (frontend, kind) in frontends(service, port, &addresses) {
-                let owner = *owners.entry(frontend).or_insert((&service.name, index));
-                if owner != (&service.name, index) {
+                let claimed = (frontend.ip, frontend.port, frontend.protocol);
+                let owner = state.frontend_owner(claimed, addresses.contains(&frontend.ip));
+                if let Some(owner) = owner
+                    && (&owner.service, owner.port) != (&service.name, index)
+                {
                     result
                         .problems
-                        .push(duplicate(service, index, &frontend, owner.0));
+                        .push(duplicate(service, index, &frontend, &owner.service));
                     continue;
                 }
                 let key = ServiceKey {
@@ -84,6 +86,8 @@ pub fn desired(state: &ClusterState, node: &ThisNode) -> Desired {
             }
         }
     }
+    let unused = state.slices_without_service().map(without_service);
+    result.problems.extend(unused);
     result
 }
 
@@ -174,6 +178,20 @@ fn is_local(state: &ClusterState, node: &ThisNode, endpoint: &Endpoint) -> bool 
         .as_deref()
         .or_else(of_pod)
         .is_some_and(|name| name == node.name)
+}
+
+/// Often only early, and sometimes misspelled.
+fn without_service(slice: &EndpointSlice) -> Problem {
+    Problem {
+        severity: Severity::Warning,
+        origin: String::new(),
+        object: format!("EndpointSlice {}", slice.name),
+        field: "metadata.labels[kubernetes.io/service-name]".to_owned(),
+        message: format!(
+            "names Service {}/{}, which is not there: its endpoints get no traffic",
+            slice.name.namespace, slice.service
+        ),
+    }
 }
 
 fn duplicate(

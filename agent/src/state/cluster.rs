@@ -6,17 +6,12 @@
 use std::collections::BTreeMap;
 use std::net::IpAddr;
 
+use super::frontend::{Claim, Claims, Frontend};
 use super::index::{NewestIndex, OrderedIndex};
 use super::{
     Change, EndpointSlice, Kind, L4Protocol, Namespace, Node, Object, ObjectKey, ObjectName, Pod,
     Problem, Service,
 };
-
-/// Address, port and protocol that a client of a Service dials.
-pub type Frontend = (IpAddr, u16, L4Protocol);
-
-/// A port that each node serves on its own addresses.
-pub type NodePort = (u16, L4Protocol);
 
 /// The tables. Lookups are pure; secondary indexes are private and follow every change.
 #[derive(Clone, Debug, Default)]
@@ -29,8 +24,7 @@ pub struct ClusterState {
     /// By reporter.
     problems: BTreeMap<String, Vec<Problem>>,
 
-    services_by_frontend: OrderedIndex<Frontend, ObjectName>,
-    services_by_node_port: OrderedIndex<NodePort, ObjectName>,
+    claims: Claims,
     /// By the name of the Service that the slices name, whether or not it exists.
     slices_by_service: OrderedIndex<ObjectName, ObjectName>,
     pods_by_ip: NewestIndex<IpAddr, ObjectName>,
@@ -72,24 +66,14 @@ impl ClusterState {
             return false;
         }
         self.take_service(&service.name);
-        for frontend in frontends(&service) {
-            self.services_by_frontend.insert(frontend, &service.name);
-        }
-        for node_port in node_ports(&service) {
-            self.services_by_node_port.insert(node_port, &service.name);
-        }
+        self.claims.insert(&service);
         self.services.insert(service.name.clone(), service);
         true
     }
 
     fn take_service(&mut self, name: &ObjectName) -> Option<Service> {
         let service = self.services.remove(name)?;
-        for frontend in frontends(&service) {
-            self.services_by_frontend.remove(&frontend, name);
-        }
-        for node_port in node_ports(&service) {
-            self.services_by_node_port.remove(&node_port, name);
-        }
+        self.claims.remove(&service);
         Some(service)
     }
 
@@ -233,6 +217,13 @@ impl ClusterState {
         }
     }
 
+    /// Slices that name a Service which is not there, in the order of their names.
+    pub fn slices_without_service(&self) -> impl Iterator<Item = &EndpointSlice> {
+        self.slices
+            .values()
+            .filter(|slice| !self.services.contains_key(&service_of(slice)))
+    }
+
     /// All Pods, in the order of their names.
     pub fn pods(&self) -> impl Iterator<Item = &Pod> {
         self.pods.values()
@@ -274,54 +265,23 @@ impl ClusterState {
         self.nodes.get(self.nodes_by_ip.get(&ip).next()?)
     }
 
-    /// The Service that is dialled here: at a cluster, external or load balancer address, else at a
-    /// node port of a node's address. Of several, the first by name.
+    /// The Service that is dialled here; see [`super::frontend`] for which one it is of several.
     pub fn service_by_frontend(
         &self,
         ip: IpAddr,
         port: u16,
         protocol: L4Protocol,
     ) -> Option<&Service> {
-        let by_address = self.services_by_frontend.get(&(ip, port, protocol)).next();
-        let name = by_address.or_else(|| {
-            self.node_by_ip(ip)?;
-            self.services_by_node_port.get(&(port, protocol)).next()
-        })?;
-        self.services.get(name)
+        let is_node_address = self.nodes_by_ip.get(&ip).next().is_some();
+        let owner = self.frontend_owner((ip, port, protocol), is_node_address)?;
+        self.services.get(&owner.service)
     }
 
-    /// Frontends that several Services claim, in order, with the names of these: the first has it.
-    pub fn contested_frontends(&self) -> BTreeMap<Frontend, Vec<&ObjectName>> {
-        self.services_by_frontend.contested()
+    /// The port of a Service that has a frontend. Node ports count if the address is a node's, which
+    /// the caller says: a node knows more addresses of its own than its Node object names.
+    pub fn frontend_owner(&self, frontend: Frontend, is_node_address: bool) -> Option<&Claim> {
+        self.claims.winner(frontend, is_node_address)
     }
-
-    /// Node ports that several Services claim, in order, with the names of these: the first has it.
-    pub fn contested_node_ports(&self) -> BTreeMap<NodePort, Vec<&ObjectName>> {
-        self.services_by_node_port.contested()
-    }
-}
-
-/// What clients dial outside of node ports.
-fn frontends(service: &Service) -> impl Iterator<Item = Frontend> {
-    let addresses = [
-        &service.cluster_ips,
-        &service.external_ips,
-        &service.load_balancer_ips,
-    ]
-    .into_iter();
-    addresses.flatten().flat_map(|ip| {
-        service
-            .ports
-            .iter()
-            .map(|port| (*ip, port.port, port.protocol))
-    })
-}
-
-fn node_ports(service: &Service) -> impl Iterator<Item = NodePort> {
-    service
-        .ports
-        .iter()
-        .filter_map(|port| Some((port.node_port?, port.protocol)))
 }
 
 fn service_of(slice: &EndpointSlice) -> ObjectName {

@@ -4,7 +4,7 @@
 //! objects with one address or port, at least for a while, and the loser must come forward again
 //! when the winner goes.
 
-use std::collections::{BTreeMap, BTreeSet, HashMap};
+use std::collections::{BTreeSet, HashMap};
 use std::hash::Hash;
 
 /// Claims where the first name in their own order wins, whatever came first in time, so that all
@@ -35,17 +35,6 @@ impl<K: Hash + Eq, N: Ord + Clone> OrderedIndex<K, N> {
     /// All that claim the key, the winner first.
     pub(super) fn get(&self, key: &K) -> impl Iterator<Item = &N> {
         self.0.get(key).into_iter().flatten()
-    }
-
-    /// Keys with more than one claim, with these, the winner first.
-    pub(super) fn contested(&self) -> BTreeMap<K, Vec<&N>>
-    where
-        K: Copy + Ord,
-    {
-        let contested = self.0.iter().filter(|(_, claims)| claims.len() > 1);
-        contested
-            .map(|(key, claims)| (*key, claims.iter().collect()))
-            .collect()
     }
 }
 

@@ -307,6 +307,25 @@ fn a_headless_service_has_no_frontend() {
 }
 
 #[test]
+fn a_slice_without_its_service_is_told_and_harms_nothing() {
+    let desired = desired_of([
+        Object::Service(service("web", &["10.96.0.1"])),
+        Object::EndpointSlice(slice("web-1", "web", vec![ready("10.1.0.1")])),
+        Object::EndpointSlice(slice("wbe-1", "wbe", vec![ready("10.1.0.2")])),
+    ]);
+    assert_eq!(backends_of(&desired), [("10.1.0.1".into(), 8080, false)]);
+    let [problem] = &desired.problems[..] else {
+        panic!("{:?}", desired.problems)
+    };
+    assert_eq!(problem.severity, Severity::Warning);
+    assert_eq!(
+        problem.to_string(),
+        "EndpointSlice default/wbe-1: metadata.labels[kubernetes.io/service-name]: names Service \
+         default/wbe, which is not there: its endpoints get no traffic"
+    );
+}
+
+#[test]
 fn the_first_by_name_keeps_a_contested_frontend_and_the_other_is_told() {
     let web = || Object::Service(service("web", &["10.96.0.1"]));
     let api = || Object::Service(service("api", &["10.96.0.1"]));
@@ -335,6 +354,36 @@ fn the_first_by_name_keeps_a_contested_frontend_and_the_other_is_told() {
              default/api already, which keeps it; give one of them another address or port"
         );
     }
+}
+
+#[test]
+fn an_address_goes_before_a_node_port_and_flows_say_the_same() {
+    let mut api = service("api", &["10.96.0.1"]);
+    api.ports[0].node_port = Some(30_080);
+    let mut web = service("web", &["10.96.0.2"]);
+    web.ports[0].port = 30_080;
+    web.external_ips = ips(&["192.0.2.1"]);
+    let state = state([
+        Object::Service(api),
+        Object::Service(web),
+        Object::Node(node(&["192.0.2.1"])),
+    ]);
+    let desired = desired(&state, &this_node(&[]));
+    let at = FrontendAddress {
+        ip: ip("192.0.2.1"),
+        port: 30_080,
+        protocol: L4Protocol::Tcp,
+    };
+    let owners: Vec<_> = desired
+        .services
+        .iter()
+        .filter(|(_, service)| service.frontends.contains_key(&at))
+        .map(|(key, _)| &key.name)
+        .collect();
+    let named = state.service_by_frontend(at.ip, at.port, at.protocol);
+    assert_eq!(owners, [&ObjectName::new("default", "web")]);
+    assert_eq!(named.map(|service| &service.name), Some(owners[0]));
+    assert_eq!(desired.problems[0].object, "Service default/api");
 }
 
 #[test]

@@ -170,40 +170,49 @@ fn a_service_that_moves_is_no_longer_found_where_it_was() {
 #[test]
 fn the_first_by_name_has_a_contested_frontend_until_it_goes() {
     let mut cluster = ClusterState::default();
-    let frontend = (ip("10.96.0.1"), 80, L4Protocol::Tcp);
     let owner = |cluster: &ClusterState| {
-        let (address, port, protocol) = frontend;
         cluster
-            .service_by_frontend(address, port, protocol)
+            .service_by_frontend(ip("10.96.0.1"), 80, L4Protocol::Tcp)
             .map(|s| s.name.name.clone())
     };
-    upsert(&mut cluster, Object::Service(service("b", "10.96.0.1", 80)));
-    assert!(cluster.contested_frontends().is_empty());
-    upsert(&mut cluster, Object::Service(service("a", "10.96.0.1", 80)));
-    assert_eq!(owner(&cluster).as_deref(), Some("a"));
-    let (a, b) = (name("a"), name("b"));
-    let claims = vec![&a, &b];
-    assert_eq!(cluster.contested_frontends(), [(frontend, claims)].into());
-
+    for (service_name, expected) in [("b", "b"), ("a", "a"), ("c", "a")] {
+        let service = service(service_name, "10.96.0.1", 80);
+        upsert(&mut cluster, Object::Service(service));
+        assert_eq!(owner(&cluster).as_deref(), Some(expected));
+    }
     delete(&mut cluster, Kind::Service, name("a"));
     assert_eq!(owner(&cluster).as_deref(), Some("b"));
-    assert!(cluster.contested_frontends().is_empty());
 }
 
 #[test]
-fn a_contested_node_port_is_reported() {
+fn the_first_by_name_has_a_contested_node_port_and_an_address_goes_before_it() {
     let mut cluster = ClusterState::default();
+    upsert(&mut cluster, Object::Node(node("n", "192.0.2.1")));
+    let owner = |cluster: &ClusterState| {
+        cluster
+            .service_by_frontend(ip("192.0.2.1"), 30_080, L4Protocol::Tcp)
+            .map(|s| s.name.name.clone())
+    };
     for (service_name, address) in [("b", "10.96.0.2"), ("a", "10.96.0.1")] {
         let mut service = service(service_name, address, 80);
         service.ports[0].node_port = Some(30_080);
         upsert(&mut cluster, Object::Service(service));
+        assert_eq!(owner(&cluster).as_deref(), Some(service_name));
     }
-    let (a, b) = (name("a"), name("b"));
-    let claims = vec![&a, &b];
-    assert_eq!(
-        cluster.contested_node_ports(),
-        [((30_080, L4Protocol::Tcp), claims)].into()
-    );
+    let mut at_the_address = service("c", "10.96.0.3", 30_080);
+    at_the_address.external_ips = vec![ip("192.0.2.1")];
+    upsert(&mut cluster, Object::Service(at_the_address));
+    assert_eq!(owner(&cluster).as_deref(), Some("c"));
+}
+
+#[test]
+fn of_two_ports_of_one_service_the_first_has_the_frontend() {
+    let mut cluster = ClusterState::default();
+    let mut web = service("web", "10.96.0.1", 80);
+    web.ports.push(web.ports[0].clone());
+    upsert(&mut cluster, Object::Service(web));
+    let owner = cluster.frontend_owner((ip("10.96.0.1"), 80, L4Protocol::Tcp), false);
+    assert_eq!(owner.map(|claim| claim.port), Some(0));
 }
 
 #[test]
