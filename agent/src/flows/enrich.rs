@@ -7,6 +7,7 @@ use std::collections::{HashMap, HashSet};
 use std::net::IpAddr;
 use std::sync::Arc;
 
+use ebpf_abi::event::EventKind;
 use ebpf_abi::{FlowEvent, Protocol};
 use uuid::Uuid;
 
@@ -92,29 +93,34 @@ impl Enricher {
 
     /// The record of an event that happened at this wall clock time.
     pub fn enrich(&mut self, event: FlowEvent, time_ns: u64, cluster: &ClusterState) -> FlowRecord {
-        let source = self.endpoint(address(&event, Side::Source), cluster);
         FlowRecord {
             time_ns,
             uuid: self.uuids.next(),
             node: Arc::clone(&self.node),
             interface: self.interface(event.ifindex),
-            source,
-            destination: self.destination(&event, cluster),
+            source: self.end(&event, Side::Source, cluster),
+            destination: self.end(&event, Side::Destination, cluster),
             source_service: self.service(&event, Side::Source, cluster),
             destination_service: self.service(&event, Side::Destination, cluster),
             event,
         }
     }
 
-    /// What is known of the receiver. A frontend is nobody: the packet's receiver is the backend
-    /// that was chosen for it, if the program that saw it chose one.
-    fn destination(&mut self, event: &FlowEvent, cluster: &ClusterState) -> Arc<EndpointInfo> {
-        let dialled = self.endpoint(address(event, Side::Destination), cluster);
-        if dialled.is_pod() || event.translated_destination == event.destination {
-            return dialled;
+    /// What is known of one end. A frontend is nobody: behind it is the backend, if the program that
+    /// saw the packet knows which.
+    fn end(&mut self, event: &FlowEvent, side: Side, cluster: &ClusterState) -> Arc<EndpointInfo> {
+        let shown = address(event, side);
+        let behind = match side {
+            Side::Source => event.source,
+            Side::Destination => event.translated_destination,
+        };
+        let behind = behind.narrow(family(event));
+        let known = self.endpoint(shown, cluster);
+        if known.is_pod() || behind == shown {
+            return known;
         }
-        let chosen = self.endpoint(event.translated_destination.narrow(family(event)), cluster);
-        if chosen.is_pod() { chosen } else { dialled }
+        let backend = self.endpoint(behind, cluster);
+        if backend.is_pod() { backend } else { known }
     }
 
     fn endpoint(&mut self, address: IpAddr, cluster: &ClusterState) -> Arc<EndpointInfo> {
@@ -155,13 +161,12 @@ impl Enricher {
             Protocol::UDP => L4Protocol::Udp,
             _ => return None,
         };
-        // What a socket dialled, not where it was sent: that is the frontend.
-        let (address, port) = match side {
-            Side::Destination => (
-                event.destination.narrow(family(event)),
-                event.destination_port.get(),
-            ),
-            Side::Source => (address(event, side), port(event, side)?),
+        let (address, port) = if event.kind == EventKind::SOCKET && side == Side::Destination {
+            // What it dialled, not where it was sent: that is the frontend.
+            let dialled = event.destination.narrow(family(event));
+            (dialled, event.destination_port.get())
+        } else {
+            (address(event, side), port(event, side)?)
         };
         let name = &cluster.service_by_frontend(address, port, protocol)?.name;
         if let Some(known) = self.services.get(name) {

@@ -145,7 +145,10 @@ impl FlowRecord {
 
     /// The address of one end.
     ///
-    /// As the packet carried it; for a socket the destination is where its packets really go.
+    /// As the packet carried it, with two exceptions. For a socket the destination is where its
+    /// packets really go. An answer that this node translates for a backend elsewhere goes from the
+    /// frontend to the client, as the request came: on the wire it is for a port of this node, which
+    /// stands for the client and says nothing to anybody.
     pub fn address(&self, side: Side) -> IpAddr {
         address(&self.event, side)
     }
@@ -253,12 +256,26 @@ pub(super) fn family(event: &FlowEvent) -> Family {
     }
 }
 
+/// True for the answer of a backend that this node turns into one of the frontend to the client.
+fn is_translated_reply(event: &FlowEvent) -> bool {
+    event.kind == EventKind::TRACE
+        && event.reply == ReplyState::REPLY
+        && event.translated_source != Addr6::default()
+        && event.translated_destination != event.destination
+}
+
+/// True if what is shown of one end is what it was translated to.
+fn shows_translated(event: &FlowEvent, side: Side) -> bool {
+    is_translated_reply(event) || event.kind == EventKind::SOCKET && side == Side::Destination
+}
+
 /// See [`FlowRecord::address`].
 pub(super) fn address(event: &FlowEvent, side: Side) -> IpAddr {
-    let address = match side {
-        Side::Source => event.source,
-        Side::Destination if event.kind == EventKind::SOCKET => event.translated_destination,
-        Side::Destination => event.destination,
+    let address = match (side, shows_translated(event, side)) {
+        (Side::Source, false) => event.source,
+        (Side::Source, true) => event.translated_source,
+        (Side::Destination, false) => event.destination,
+        (Side::Destination, true) => event.translated_destination,
     };
     address.narrow(family(event))
 }
@@ -271,10 +288,11 @@ pub(super) fn port(event: &FlowEvent, side: Side) -> Option<u16> {
     ) {
         return None;
     }
-    let port = match side {
-        Side::Source => event.source_port,
-        Side::Destination if event.kind == EventKind::SOCKET => event.translated_destination_port,
-        Side::Destination => event.destination_port,
+    let port = match (side, shows_translated(event, side)) {
+        (Side::Source, false) => event.source_port,
+        (Side::Source, true) => event.translated_source_port,
+        (Side::Destination, false) => event.destination_port,
+        (Side::Destination, true) => event.translated_destination_port,
     };
     Some(port.get())
 }

@@ -2,7 +2,7 @@ use super::*;
 use crate::flows::record::tests::{event, wide};
 use crate::state::{Change, Namespace, Node, Object, Service, ServicePort, Workload};
 use ebpf_abi::Be16;
-use ebpf_abi::event::EventKind;
+use ebpf_abi::event::{EventKind, ObservationPoint, ReplyState};
 use std::collections::BTreeMap;
 
 struct Names;
@@ -132,6 +132,30 @@ fn a_packet_to_a_frontend_is_received_by_the_chosen_backend() {
     assert_eq!(record.source.identity, IdentityId::WORLD);
     assert_eq!(record.source_service, None);
     assert_eq!(record.time_ns, 5);
+}
+
+#[test]
+fn the_answer_of_a_backend_elsewhere_goes_from_the_frontend_to_the_client() {
+    let cluster = cluster();
+    let mut answer = event(("10.0.1.10", 8080), ("192.0.2.1", 61_000));
+    answer.reply = ReplyState::REPLY;
+    answer.point = ObservationPoint::TO_NETWORK;
+    answer.translated_source = wide("10.96.0.1");
+    answer.translated_source_port = Be16::new(80);
+    answer.translated_destination = wide("203.0.113.9");
+    answer.translated_destination_port = Be16::new(40_000);
+    let record = enricher(&cluster).enrich(answer, 0, &cluster);
+    let shown = |side| format!("{} {}", record.address(side), record.port(side).unwrap());
+    assert_eq!(shown(Side::Source), "10.96.0.1 80");
+    assert_eq!(shown(Side::Destination), "203.0.113.9 40000");
+    assert_eq!(record.source.pod_name, "web-1");
+    assert_eq!(record.destination.identity, IdentityId::WORLD);
+    assert_eq!(
+        record.source_service.as_deref(),
+        Some(&ObjectName::new("shop", "web"))
+    );
+    assert_eq!(record.destination_service, None);
+    assert_eq!(record.source_xlated(), "10.96.0.1".parse().ok());
 }
 
 #[test]
