@@ -72,8 +72,11 @@ fn every_map_is_described() {
 #[test]
 fn the_kernel_object_has_one_licence_wherever_it_is_named() {
     let declared = "Dual MIT/GPL";
-    let package = read("ebpf-programs/Cargo.toml");
-    assert!(package.contains("\nlicense = \"MIT OR GPL-2.0-only\"\n"));
+    for package in ["ebpf-programs/Cargo.toml", "ebpf-abi/Cargo.toml"] {
+        let manifest = read(package);
+        let licence = "\nlicense = \"MIT OR GPL-2.0-only\"\n";
+        assert!(manifest.contains(licence), "{package}");
+    }
     assert!(read("ebpf-programs/LICENSE.md").contains(&format!("`{declared}`")));
     // A build without the eBPF toolchain has no object to ask.
     if let Ok(object) = ebpf_object::datapath() {
