@@ -174,7 +174,7 @@ fn parse_llvm_package(depends: &str) -> Option<u32> {
 
 #[cfg(test)]
 mod tests {
-    use super::{Plan, has_candidate, parse_llvm_package, parse_plan};
+    use super::{Apt, Plan, has_candidate, parse_llvm_package, parse_plan};
 
     #[test]
     fn a_simulation_tells_what_comes_and_what_goes() {
@@ -188,6 +188,30 @@ mod tests {
         };
         assert_eq!(parse_plan(simulated), expected);
         assert_eq!(parse_plan(""), Plan::default());
+    }
+
+    #[test]
+    fn an_ordinary_user_gets_the_exact_commands_for_root() {
+        let mut apt = Apt {
+            present: true,
+            root: false,
+            updated: false,
+            pending: Vec::new(),
+        };
+        for packages in [
+            &["rustc-web", "rust-web-src"][..],
+            &["iproute2"],
+            &["iproute2"],
+        ] {
+            assert!(!apt.install(packages, "a test").unwrap());
+        }
+        assert_eq!(
+            apt.conclude().unwrap_err().to_string(),
+            "only root can install what is missing; run these as root, then this command again:\n\n    \
+             apt-get update\n    \
+             apt-get install --yes --quiet=2 --no-install-recommends --no-remove rustc-web \
+             rust-web-src iproute2"
+        );
     }
 
     #[test]
