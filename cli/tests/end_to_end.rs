@@ -291,7 +291,7 @@ fn filters_reach_the_agent() {
         assert_eq!((code, errors.as_str()), (0, ""), "{arguments:?}");
         text.lines().count()
     };
-    let cases: [(&[&str], usize); 9] = [
+    let cases: [(&[&str], usize); 15] = [
         (&["observe"], 5),
         (&["observe", "--last", "2"], 2),
         (&["observe", "--first", "3"], 3),
@@ -302,6 +302,12 @@ fn filters_reach_the_agent() {
         (&["observe", "--pod", "shop/web", "--port", "3"], 0),
         (&["observe", "--not", "--from-port", "3,4"], 3),
         (&["observe", "--since", "2026-01-31T08:00:01"], 0),
+        (&["observe", "--protocol", "tcp"], 5),
+        (&["observe", "--protocol", "udp"], 0),
+        (&["observe", "--ip", "203.0.113.0/24"], 5),
+        (&["observe", "--ip", "203.0.114.9"], 0),
+        (&["observe", "--verdict", "FORWARDED"], 5),
+        (&["observe", "--verdict", "DROPPED"], 0),
     ];
     for (arguments, expected) in cases {
         assert_eq!(count(arguments), expected, "{arguments:?}");
