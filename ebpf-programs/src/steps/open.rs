@@ -58,7 +58,8 @@ pub fn connection<A: Ip>(
         config,
     };
     let pending = A::pending().ok_or(DropReason::ConntrackInsertFailed)?;
-    if place == Place::Pod || backend.flags & BackendValue::<A>::LOCAL != 0 {
+    let answers_here = place == Place::Pod || backend.flags & BackendValue::<A>::LOCAL != 0;
+    if answers_here && !dials_itself(packet, &backend) {
         reserve_client_ports(&connection, pending, &backend)?;
         connection.fill_request(&mut pending.request, ConntrackKind::TO_LOCAL);
     } else {
@@ -83,6 +84,14 @@ pub fn connection<A: Ip>(
     clear(&mut request.bytes);
     request.tcp_flags = 0;
     Ok(())
+}
+
+/// True for a pod that is sent to itself: it would drop what comes from its own address.
+///
+/// Not inlined: comparing IPv6 addresses in place takes stack that the chain of calls has not.
+#[inline(never)]
+fn dials_itself<A: Ip>(packet: &Packet<A>, backend: &BackendValue<A>) -> bool {
+    backend.address == packet.tuple.source
 }
 
 impl<A: Ip> Connection<'_, A> {
@@ -163,7 +172,8 @@ fn reserve_client_ports<A: Ip>(
     connection.reserve_any_port(pending, seed, ConntrackKind::FROM_BACKEND)
 }
 
-/// For a backend on another node: the node's address, so that the answer comes back here.
+/// For a backend on another node, and for a pod that dials itself: the node's address, so that the
+/// answer comes back here.
 #[inline(always)]
 fn reserve_node_ports<A: Ip>(
     connection: &Connection<'_, A>,

@@ -1,13 +1,16 @@
 //! Processes on a node reach ClusterIPs: translated once, at connect time, and none the wiser.
 
 use std::collections::BTreeSet;
+use std::io::{BufRead, BufReader, Write};
 use std::net::{IpAddr, SocketAddr};
 
 use anyhow::Result;
 use weir_tests::plan;
 use weir_tests::traffic::server::{HTTP_PORT, UDP_PORT};
 
-use crate::setting::{DATAGRAMS, HTTP, SOON, backends, ordinary, start_with_web};
+use crate::setting::{
+    DATAGRAMS, ECHO, HTTP, SOON, backends, ordinary, start_with_web, wait_for_web, web,
+};
 use weir_tests::wait;
 
 fn cluster_ips() -> [IpAddr; 2] {
@@ -96,6 +99,42 @@ fn no_packet_of_a_translated_connection_carries_the_cluster_ip() -> Result<()> {
     let captured = capture.finish()?;
     let strays = captured.matching(|s| s.destination.ip() == address || s.source.ip() == address);
     assert!(strays.is_empty(), "{} packets", strays.len());
+    Ok(())
+}
+
+#[test]
+fn a_pod_reaches_itself_through_a_service() -> Result<()> {
+    let cluster = ordinary("hairpin").start()?;
+    cluster.serve()?;
+    let pod = cluster.pod("web-1")?;
+    cluster.apply(&web().over([pod]))?;
+    wait_for_web(&cluster)?;
+    for address in cluster_ips() {
+        let report = pod.http(address, HTTP).requests(10).run()?;
+        assert_eq!(report.failed, 0, "translated at connect: {report:?}");
+        // Unseen by the hooks, so translated packet by packet; the server says whom it sees.
+        let to = SocketAddr::new(address, ECHO);
+        let answer = wait::until(&format!("an echo from {to}"), SOON, || {
+            Ok(pod.run(|| -> std::io::Result<_> {
+                let mut stream = std::net::TcpStream::connect_timeout(&to, SOON)?;
+                stream.set_read_timeout(Some(SOON))?;
+                stream.write_all(b"is it me?\n")?;
+                let mut lines = BufReader::new(stream).lines();
+                let mut next = || lines.next().unwrap_or(Ok(String::new()));
+                Ok([next()?, next()?])
+            })??)
+        })?;
+        let [introduction, echo] = answer;
+        assert_eq!(echo, "is it me?");
+        assert!(introduction.contains("web-1"), "{introduction}");
+        let node = cluster.node(pod.node_name())?.address();
+        let seen = if address.is_ipv4() {
+            node.v4.to_string()
+        } else {
+            node.v6.to_string()
+        };
+        assert!(introduction.contains(&seen), "{introduction}");
+    }
     Ok(())
 }
 

@@ -6,7 +6,7 @@ use ebpf_abi::tcp::{ACK, FIN, SYN};
 
 use crate::network::{Addresses, at, families};
 use crate::node::{Hook, Node, Verdict, on_node};
-use crate::packet::{Packet, Transport};
+use crate::packet::{Packet, Transport, source_port};
 use crate::turned::{OPENERS, answer, answered_as, before_neighbour, delivered};
 
 const SERVICE: u32 = 7;
@@ -94,6 +94,35 @@ fn a_pod_reaches_an_external_frontend_under_its_own_address() {
         for of in families() {
             node.frontend(of.vip, SERVICE);
             pod_connects(node, &of, of.vip, false);
+        }
+    });
+}
+
+#[test]
+fn a_pod_that_is_its_own_backend_sees_the_node_as_the_client() {
+    on_node(|node| {
+        for of in families() {
+            node.backend(SERVICE, of.local2, true);
+            node.internal_frontend(of.cluster_ip, SERVICE);
+            for transport in OPENERS {
+                let packet = Packet::of(pod(&of), of.cluster_ip, transport);
+                let outcome = node.run(Hook::PodFrom, &packet);
+                let near = at(of.node, source_port(&outcome.frame));
+                let leaves = packet.with(|packet| {
+                    (packet.source, packet.destination) = (near, of.local2);
+                    packet.ttl -= 1;
+                });
+                outcome.assert(Verdict::Redirect, &leaves.bytes());
+                node.expect_untouched(Hook::PodTo, &leaves);
+
+                let reply = Packet::of(of.local2, near, answer(transport));
+                let leaves = reply.with(|packet| {
+                    (packet.source, packet.destination) = (of.cluster_ip, pod(&of));
+                    packet.ttl -= 1;
+                });
+                node.expect(Hook::PodFrom, &reply, Verdict::Redirect, &leaves);
+                node.expect_untouched(Hook::PodTo, &leaves);
+            }
         }
     });
 }
