@@ -18,5 +18,7 @@ mod bad_input;
 mod events;
 mod forward;
 mod load;
+mod moves;
 mod open;
 mod pods;
+mod ports;

@@ -1,9 +1,10 @@
 //! A node without an agent: the programs loaded, the maps written by the test.
 
+mod ability;
+mod run;
+
 use std::collections::BTreeMap;
 use std::env;
-use std::fmt;
-use std::io;
 use std::net::{IpAddr, SocketAddr};
 use std::os::fd::{AsFd, BorrowedFd};
 use std::sync::{Mutex, PoisonError};
@@ -23,56 +24,13 @@ use weir_agent::lb::apply::LbMaps;
 use weir_agent::lb::{BackendAddress, FrontendAddress, FrontendEntry};
 use weir_agent::state::L4Protocol;
 
-use crate::network::{self, Addresses, Wire, families, ifindex};
-use crate::packet::{Packet, assert_checksums, dump};
+use crate::network::{self, Wire, families, ifindex};
+use crate::packet::Packet;
 use crate::tables::{self, Entry};
-use crate::test_run::{self, Answer, Interfaces};
+use crate::test_run::{self, Interfaces};
 
-/// What becomes of a packet, whatever the hook's numbers for it.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Verdict {
-    Pass,
-    Drop,
-    /// Sent back out of the interface it came in by (XDP).
-    Transmit,
-    /// Handed to another interface (TC).
-    Redirect,
-}
-
-/// Where a packet meets the programs.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Hook {
-    Xdp,
-    UplinkIn,
-    /// Out of the uplink, made by the node.
-    UplinkOut,
-    /// Out of the uplink, come from a pod.
-    UplinkOutForwarded,
-    PodFrom,
-    PodTo,
-}
-
-impl Hook {
-    pub const ALL: [Self; 6] = [
-        Self::Xdp,
-        Self::UplinkIn,
-        Self::UplinkOut,
-        Self::UplinkOutForwarded,
-        Self::PodFrom,
-        Self::PodTo,
-    ];
-}
-
-/// What a test needs of the kernel beyond running a program.
-#[derive(Clone, Copy, Debug)]
-pub enum Need {
-    /// XDP on an interface where a neighbour can be unknown.
-    NeighboursOfXdp,
-    /// XDP on an interface that IPv6 routes lead to.
-    Ipv6RoutesOfXdp,
-    /// A buffer's ingress interface.
-    Ingress,
-}
+pub use ability::Need;
+pub use run::{Hook, Verdict};
 
 /// Runs all tests as kernels before 5.14 force them to: XDP on the loopback interface.
 const LOOPBACK_VARIABLE: &str = "WEIR_PACKETS_OVER_LOOPBACK";
@@ -80,13 +38,6 @@ const LOOPBACK_VARIABLE: &str = "WEIR_PACKETS_OVER_LOOPBACK";
 const LOOPBACK: u32 = 1;
 /// Any frame that no program has to do with.
 const PROBE: &[u8] = &[0; 64];
-
-/// A packet's fate.
-#[derive(Debug)]
-pub struct Outcome {
-    pub verdict: Verdict,
-    pub frame: Vec<u8>,
-}
 
 /// The data plane of one node in the thread's network namespace.
 pub struct Node {
@@ -258,99 +209,6 @@ impl Node {
         self.frontend(frontend, id);
     }
 
-    /// Has a hook's program decide on a packet.
-    pub fn run(&mut self, hook: Hook, packet: &Packet) -> Outcome {
-        self.run_bytes(hook, &packet.bytes())
-    }
-
-    /// Likewise for bytes that need not be a packet.
-    pub fn run_bytes(&mut self, hook: Hook, frame: &[u8]) -> Outcome {
-        let answer = self.answer(hook, frame, false).unwrap_or_else(|error| {
-            panic!("the kernel does not run {hook:?}: {error}\n{}", dump(frame))
-        });
-        Outcome {
-            verdict: verdict(hook, answer.code),
-            frame: answer.frame,
-        }
-    }
-
-    fn answer(&self, hook: Hook, frame: &[u8], summed: bool) -> io::Result<Answer> {
-        let uplink = self.wire.ifindex;
-        let on = |ifindex, ingress| Interfaces { ifindex, ingress };
-        let (name, mut interfaces) = match hook {
-            Hook::Xdp => ("xdp_uplink", on(uplink, uplink)),
-            Hook::UplinkIn => ("tc_uplink_in", on(uplink, uplink)),
-            Hook::UplinkOut => ("tc_uplink_out", on(uplink, 0)),
-            Hook::UplinkOutForwarded => ("tc_uplink_out", on(uplink, self.pods)),
-            Hook::PodFrom => ("tc_pod_from", on(self.pods, self.pods)),
-            Hook::PodTo => ("tc_pod_to", on(self.pods, uplink)),
-        };
-        let program = fd(&self.loaded.programs, name);
-        if hook == Hook::Xdp {
-            let named = self.names_xdp_interface.then_some(interfaces.ifindex);
-            return test_run::xdp(program, frame, named);
-        }
-        if !self.names_ingress {
-            interfaces.ingress = 0;
-        }
-        test_run::tc(program, frame, interfaces, summed)
-    }
-
-    /// Likewise with a buffer that carries a sum over the packet (`CHECKSUM_COMPLETE`), which the
-    /// kernel verifies afterwards. An error is the kernel's.
-    pub fn run_summed(&self, hook: Hook, packet: &Packet) -> io::Result<Outcome> {
-        self.answer(hook, &packet.bytes(), true)
-            .map(|answer| Outcome {
-                verdict: verdict(hook, answer.code),
-                frame: answer.frame,
-            })
-    }
-
-    /// True if tests that need this may run; says why if not.
-    pub fn can(&self, need: Need) -> bool {
-        let (can, reason) = self.ability(need);
-        if !can {
-            println!("SKIPPED: {reason}");
-        }
-        can
-    }
-
-    fn ability(&self, need: Need) -> (bool, &'static str) {
-        match need {
-            Need::NeighboursOfXdp => (
-                self.names_xdp_interface,
-                "this kernel runs XDP programs on the loopback interface only, where every \
-                 neighbour is known",
-            ),
-            Need::Ipv6RoutesOfXdp => (
-                self.names_xdp_interface,
-                "this kernel runs XDP programs on the loopback interface only, which no IPv6 \
-                 route leads to",
-            ),
-            Need::Ingress => (
-                self.names_ingress,
-                "this kernel cannot be told by which interface a buffer came in",
-            ),
-        }
-    }
-
-    /// Asserts what becomes of a packet, to the byte: the verdict and the frame as it leaves.
-    #[track_caller]
-    pub fn expect(&mut self, hook: Hook, packet: &Packet, verdict: Verdict, leaves: &Packet) {
-        let outcome = self.run(hook, packet);
-        outcome.assert(verdict, &leaves.bytes());
-        if leaves.header_checksum_error == 0 && leaves.checksum_error == 0 {
-            assert_checksums(&outcome.frame);
-        }
-    }
-
-    /// Asserts that a packet passes as it is.
-    #[track_caller]
-    pub fn expect_untouched(&mut self, hook: Hook, packet: &Packet) {
-        self.run(hook, packet)
-            .assert(Verdict::Pass, &packet.bytes());
-    }
-
     /// What was counted since the last call, by name; what stayed is left out.
     pub fn counted(&mut self) -> BTreeMap<&'static str, u64> {
         let now: BTreeMap<_, _> = self
@@ -423,18 +281,6 @@ impl Node {
         tables::age::<Addr6>(&mut self.loaded.programs, ticks);
     }
 
-    /// The families in which the uplink leads anywhere: a test that runs for one has run.
-    pub fn families(&self) -> Vec<Addresses> {
-        let [v4, v6] = families();
-        match self.ability(Need::Ipv6RoutesOfXdp) {
-            (true, _) => vec![v4, v6],
-            (false, reason) => {
-                println!("IPv4 only: {reason}");
-                vec![v4]
-            }
-        }
-    }
-
     /// Name of the uplink.
     pub fn uplink_name(&self) -> &'static str {
         if self.names_xdp_interface {
@@ -461,31 +307,4 @@ fn fd<'a>(programs: &'a Ebpf, name: &str) -> BorrowedFd<'a> {
 
 fn name_of(counter: Counter) -> &'static str {
     Counter::ALL[counter as usize].1
-}
-
-fn verdict(hook: Hook, code: u32) -> Verdict {
-    match (hook == Hook::Xdp, code) {
-        (true, 2) | (false, 0) => Verdict::Pass,
-        (true, 1) | (false, 2) => Verdict::Drop,
-        (true, 3) => Verdict::Transmit,
-        (false, 7) => Verdict::Redirect,
-        (_, code) => panic!("{hook:?} answered {code}"),
-    }
-}
-
-impl Outcome {
-    #[track_caller]
-    pub fn assert(&self, verdict: Verdict, frame: &[u8]) {
-        assert!(
-            self.verdict == verdict && self.frame == frame,
-            "expected {verdict:?} of\n{}got {self}",
-            dump(frame)
-        );
-    }
-}
-
-impl fmt::Display for Outcome {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "{:?} of\n{}", self.verdict, dump(&self.frame))
-    }
 }

@@ -1,29 +1,26 @@
-//! Opening connections, ending them, and moving them when their backend goes.
-
-use std::collections::BTreeSet;
+//! Opening connections and ending them.
 
 use ebpf_abi::conntrack::ConntrackKind;
 use ebpf_abi::tcp::{ACK, FIN, RST, SYN};
 use ebpf_abi::{BackendId, Counter, DropReason, ServiceId};
-use weir_agent::config::PortRange;
 use weir_agent::lb::BackendAddress;
 use weir_agent::lb::apply::LbMaps;
 
-use crate::network::{Addresses, at, families};
-use crate::node::{Hook, Node, Verdict, on_new_node, on_node, on_node_with, small_config};
-use crate::packet::{Packet, Transport, source_port};
+use crate::network::{Addresses, at};
+use crate::node::{Hook, Node, Verdict, on_new_node, on_node, small_config};
+use crate::packet::{Packet, source_port};
 use crate::turned::{OPENERS, answer, answered_as, delivered};
 
-const FIRST: u32 = 1;
-const SECOND: u32 = 2;
+pub const FIRST: u32 = 1;
+pub const SECOND: u32 = 2;
 
-fn syn(of: &Addresses) -> Packet {
+pub fn syn(of: &Addresses) -> Packet {
     Packet::tcp(of.client, of.vip, SYN)
 }
 
 /// Sends a packet that goes to another node and returns this node's port for it.
 #[track_caller]
-fn port_of(node: &mut Node, packet: &Packet) -> u16 {
+pub fn port_of(node: &mut Node, packet: &Packet) -> u16 {
     let outcome = node.run(Hook::Xdp, packet);
     assert_eq!(outcome.verdict, Verdict::Transmit, "{outcome}");
     source_port(&outcome.frame)
@@ -195,92 +192,6 @@ fn two_frontends_of_one_local_backend_do_not_either() {
 }
 
 /// A node that has only these ports for connections to other nodes.
-fn on_node_with_ports(first: u16, last: u16, test: impl FnOnce(&mut Node) + Send) {
-    let mut config = small_config();
-    config.load_balancer.snat_ports = PortRange { first, last };
-    on_node_with(&config, test);
-}
-
-#[test]
-fn all_ports_of_the_range_are_used_and_no_other() {
-    on_node_with_ports(20_000, 20_003, |node| {
-        for of in node.families() {
-            node.service(FIRST, of.vip, of.remote, false);
-            let clients = 50_000..50_004;
-            let ports: BTreeSet<u16> = clients
-                .map(|port| port_of(node, &Packet::udp(at(of.client, port), of.vip)))
-                .collect();
-            assert_eq!(ports, (20_000..=20_003).collect());
-            node.counted();
-            node.events();
-            let packet = Packet::udp(at(of.client, 50_004), of.vip);
-            for hook in [Hook::Xdp, Hook::UplinkIn] {
-                node.run(hook, &packet)
-                    .assert(Verdict::Drop, &packet.bytes());
-            }
-            node.expect_counted(&[(Counter::DropNoSnatPort, 2)]);
-            let reasons: Vec<u8> = node.events().iter().map(|e| e.drop_reason).collect();
-            assert_eq!(reasons, [DropReason::NoSnatPort as u8; 2]);
-        }
-    });
-}
-
-#[test]
-fn a_port_serves_several_backends_at_once() {
-    on_node_with_ports(20_000, 20_000, |node| {
-        for of in node.families() {
-            node.service(FIRST, of.vip, of.remote, false);
-            node.service(SECOND, of.vip2, of.remote2, false);
-            for (frontend, backend) in [(of.vip, of.remote), (of.vip2, of.remote2)] {
-                let packet = Packet::udp(of.client, frontend);
-                let leaves = node.wire.sent_to_peer(&packet, &of, 20_000, backend);
-                node.expect(Hook::Xdp, &packet, Verdict::Transmit, &leaves);
-            }
-        }
-    });
-}
-
-#[test]
-fn a_port_is_free_again_once_its_connection_ended() {
-    for end in [FIN | ACK, RST] {
-        on_node_with_ports(20_000, 20_000, |node| {
-            for of in node.families() {
-                node.service(FIRST, of.vip, of.remote, false);
-                port_of(node, &syn(&of));
-                let other = Packet::tcp(at(of.client, 50_001), of.vip, SYN);
-                assert_eq!(node.run(Hook::Xdp, &other).verdict, Verdict::Drop);
-                let reply = node
-                    .wire
-                    .peer_answer(&of, of.remote, 20_000, Transport::Tcp(end));
-                assert_eq!(node.run(Hook::Xdp, &reply).verdict, Verdict::Transmit);
-                assert_eq!(port_of(node, &other), 20_000);
-                let reply =
-                    node.wire
-                        .peer_answer(&of, of.remote, 20_000, Transport::Tcp(SYN | ACK));
-                let leaves = node
-                    .wire
-                    .sent_to_client(&reply, at(of.client, 50_001), of.vip);
-                node.expect(Hook::Xdp, &reply, Verdict::Transmit, &leaves);
-            }
-        });
-    }
-}
-
-#[test]
-fn a_port_is_free_again_once_its_connection_was_idle_for_long() {
-    on_node_with_ports(20_000, 20_000, |node| {
-        for of in node.families() {
-            node.service(FIRST, of.vip, of.remote, false);
-            port_of(node, &Packet::udp(of.client, of.vip));
-            let other = Packet::udp(at(of.client, 50_001), of.vip);
-            node.let_pass(119.0);
-            assert_eq!(node.run(Hook::Xdp, &other).verdict, Verdict::Drop);
-            node.let_pass(2.0);
-            assert_eq!(port_of(node, &other), 20_000);
-        }
-    });
-}
-
 #[test]
 fn a_syn_on_the_ports_of_an_ended_connection_opens_it_anew() {
     for end in [FIN | ACK, RST] {
@@ -342,157 +253,6 @@ fn an_idle_connection_is_opened_anew() {
             idle(node, &packets[0], 121.0, of.remote2);
             idle(node, &packets[1], 7_700.0, of.remote);
             idle(node, &packets[1], 8_001.0, of.remote2);
-        }
-    });
-}
-
-/// Takes the first backend away as the agent does: table, backend, generation.
-fn replace_backend(node: &mut Node, of: &Addresses, by: std::net::SocketAddr, local: bool) {
-    node.backend(SECOND, by, local);
-    node.balancer()
-        .swap_table(ServiceId(FIRST), &[BackendId(SECOND); 251])
-        .unwrap();
-    let gone = BackendAddress {
-        ip: of.remote.ip(),
-        port: of.remote.port(),
-        local: false,
-    };
-    node.balancer()
-        .remove_backend(BackendId(FIRST), &gone)
-        .unwrap();
-    node.balancer().raise_generation().unwrap();
-}
-
-#[test]
-fn a_connection_whose_backend_was_removed_moves_to_another() {
-    on_node(|node| {
-        for of in node.families() {
-            node.service(FIRST, of.vip, of.remote, false);
-            let packet = Packet::tcp(of.client, of.vip, ACK);
-            port_of(node, &packet);
-            node.counted();
-            replace_backend(node, &of, of.remote2, false);
-            let port = port_of(node, &packet);
-            let leaves = node.wire.sent_to_peer(&packet, &of, port, of.remote2);
-            node.expect(Hook::Xdp, &packet, Verdict::Transmit, &leaves);
-            node.expect_counted(&[(Counter::ConnectionsMoved, 1), (Counter::ConnectionsNew, 1)]);
-            let reply = node
-                .wire
-                .peer_answer(&of, of.remote2, port, Transport::Tcp(ACK));
-            let leaves = node.wire.sent_to_client(&reply, of.client, of.vip);
-            node.expect(Hook::Xdp, &reply, Verdict::Transmit, &leaves);
-        }
-    });
-}
-
-#[test]
-fn it_may_move_to_this_node() {
-    on_node(|node| {
-        for of in node.families() {
-            node.service(FIRST, of.vip, of.remote, false);
-            let packet = Packet::udp(of.client, of.vip);
-            port_of(node, &packet);
-            replace_backend(node, &of, of.local, true);
-            let leaves = delivered(&packet, of.local);
-            node.expect(Hook::Xdp, &packet, Verdict::Pass, &leaves);
-            let reply = Packet::udp(of.local, of.client);
-            let leaves = answered_as(&reply, of.vip);
-            node.expect(Hook::UplinkOut, &reply, Verdict::Pass, &leaves);
-        }
-    });
-}
-
-#[test]
-fn a_raised_generation_alone_moves_nothing() {
-    on_node(|node| {
-        for of in node.families() {
-            node.service(FIRST, of.vip, of.remote, false);
-            let port = port_of(node, &syn(&of));
-            node.balancer().raise_generation().unwrap();
-            node.counted();
-            let packet = Packet::tcp(of.client, of.vip, ACK);
-            let leaves = node.wire.sent_to_peer(&packet, &of, port, of.remote);
-            node.expect(Hook::Xdp, &packet, Verdict::Transmit, &leaves);
-            let reply = node
-                .wire
-                .peer_answer(&of, of.remote, port, Transport::Tcp(ACK));
-            let leaves = node.wire.sent_to_client(&reply, of.client, of.vip);
-            node.expect(Hook::Xdp, &reply, Verdict::Transmit, &leaves);
-            node.expect_counted(&[]);
-        }
-    });
-}
-
-#[test]
-fn a_connection_of_a_removed_service_is_left_alone() {
-    use weir_agent::lb::FrontendAddress;
-    use weir_agent::state::L4Protocol;
-    on_node(|node| {
-        for of in node.families() {
-            node.service(FIRST, of.vip, of.remote, false);
-            let packet = Packet::tcp(of.client, of.vip, ACK);
-            port_of(node, &packet);
-            let frontend = FrontendAddress {
-                ip: of.vip.ip(),
-                port: of.vip.port(),
-                protocol: L4Protocol::Tcp,
-            };
-            node.balancer().remove_frontend(&frontend).unwrap();
-            replace_backend(node, &of, of.remote2, false);
-            node.counted();
-            for _ in 0..3 {
-                node.expect_untouched(Hook::Xdp, &packet);
-            }
-            node.expect_counted(&[(Counter::ConnectionsMoved, 1)]);
-        }
-    });
-}
-
-#[test]
-fn an_evicted_entry_of_the_replies_is_written_again() {
-    on_node(|node| {
-        for of in node.families() {
-            node.service(FIRST, of.vip, of.remote, false);
-            let packet = Packet::udp(of.client, of.vip);
-            let port = port_of(node, &packet);
-            let reply = node.wire.peer_answer(&of, of.remote, port, Transport::Udp);
-            node.remove_entry(&reply);
-            node.expect_untouched(Hook::Xdp, &reply);
-            node.let_pass(1.5);
-            assert_eq!(port_of(node, &packet), port);
-            let leaves = node.wire.sent_to_client(&reply, of.client, of.vip);
-            node.expect(Hook::Xdp, &reply, Verdict::Transmit, &leaves);
-        }
-    });
-}
-
-#[test]
-fn an_evicted_entry_of_the_requests_finds_its_port_again() {
-    on_node(|node| {
-        for of in node.families() {
-            node.service(FIRST, of.vip, of.remote, false);
-            let packet = Packet::udp(of.client, of.vip);
-            let port = port_of(node, &packet);
-            node.remove_entry(&packet);
-            assert_eq!(port_of(node, &packet), port);
-        }
-    });
-}
-
-#[test]
-fn a_node_that_changed_its_address_uses_the_new_one() {
-    on_node(|node| {
-        for of in node.families() {
-            node.service(FIRST, of.vip, of.remote, false);
-            let packet = Packet::udp(of.client, of.vip);
-            port_of(node, &packet);
-        }
-        let new = [families()[0].local2.ip(), families()[1].local2.ip()];
-        node.set_addresses(new);
-        for (of, new) in node.families().into_iter().zip(new) {
-            let packet = Packet::udp(of.client, of.vip);
-            port_of(node, &packet);
-            assert_eq!(node.entry(&packet).unwrap().rewrite.0.ip(), new);
         }
     });
 }

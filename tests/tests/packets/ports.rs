@@ -1,0 +1,99 @@
+//! This node's ports that stand for clients towards backends elsewhere: which are used, and when one is
+//! free again.
+
+use std::collections::BTreeSet;
+
+use ebpf_abi::tcp::{ACK, FIN, RST, SYN};
+use ebpf_abi::{Counter, DropReason};
+use weir_agent::config::PortRange;
+
+use crate::network::at;
+use crate::node::{Hook, Node, Verdict, on_node_with, small_config};
+use crate::open::{FIRST, SECOND, port_of, syn};
+use crate::packet::{Packet, Transport};
+
+fn on_node_with_ports(first: u16, last: u16, test: impl FnOnce(&mut Node) + Send) {
+    let mut config = small_config();
+    config.load_balancer.snat_ports = PortRange { first, last };
+    on_node_with(&config, test);
+}
+
+#[test]
+fn all_ports_of_the_range_are_used_and_no_other() {
+    on_node_with_ports(20_000, 20_003, |node| {
+        for of in node.families() {
+            node.service(FIRST, of.vip, of.remote, false);
+            let clients = 50_000..50_004;
+            let ports: BTreeSet<u16> = clients
+                .map(|port| port_of(node, &Packet::udp(at(of.client, port), of.vip)))
+                .collect();
+            assert_eq!(ports, (20_000..=20_003).collect());
+            node.counted();
+            node.events();
+            let packet = Packet::udp(at(of.client, 50_004), of.vip);
+            for hook in [Hook::Xdp, Hook::UplinkIn] {
+                node.run(hook, &packet)
+                    .assert(Verdict::Drop, &packet.bytes());
+            }
+            node.expect_counted(&[(Counter::DropNoSnatPort, 2)]);
+            let reasons: Vec<u8> = node.events().iter().map(|e| e.drop_reason).collect();
+            assert_eq!(reasons, [DropReason::NoSnatPort as u8; 2]);
+        }
+    });
+}
+
+#[test]
+fn a_port_serves_several_backends_at_once() {
+    on_node_with_ports(20_000, 20_000, |node| {
+        for of in node.families() {
+            node.service(FIRST, of.vip, of.remote, false);
+            node.service(SECOND, of.vip2, of.remote2, false);
+            for (frontend, backend) in [(of.vip, of.remote), (of.vip2, of.remote2)] {
+                let packet = Packet::udp(of.client, frontend);
+                let leaves = node.wire.sent_to_peer(&packet, &of, 20_000, backend);
+                node.expect(Hook::Xdp, &packet, Verdict::Transmit, &leaves);
+            }
+        }
+    });
+}
+
+#[test]
+fn a_port_is_free_again_once_its_connection_ended() {
+    for end in [FIN | ACK, RST] {
+        on_node_with_ports(20_000, 20_000, |node| {
+            for of in node.families() {
+                node.service(FIRST, of.vip, of.remote, false);
+                port_of(node, &syn(&of));
+                let other = Packet::tcp(at(of.client, 50_001), of.vip, SYN);
+                assert_eq!(node.run(Hook::Xdp, &other).verdict, Verdict::Drop);
+                let reply = node
+                    .wire
+                    .peer_answer(&of, of.remote, 20_000, Transport::Tcp(end));
+                assert_eq!(node.run(Hook::Xdp, &reply).verdict, Verdict::Transmit);
+                assert_eq!(port_of(node, &other), 20_000);
+                let reply =
+                    node.wire
+                        .peer_answer(&of, of.remote, 20_000, Transport::Tcp(SYN | ACK));
+                let leaves = node
+                    .wire
+                    .sent_to_client(&reply, at(of.client, 50_001), of.vip);
+                node.expect(Hook::Xdp, &reply, Verdict::Transmit, &leaves);
+            }
+        });
+    }
+}
+
+#[test]
+fn a_port_is_free_again_once_its_connection_was_idle_for_long() {
+    on_node_with_ports(20_000, 20_000, |node| {
+        for of in node.families() {
+            node.service(FIRST, of.vip, of.remote, false);
+            port_of(node, &Packet::udp(of.client, of.vip));
+            let other = Packet::udp(at(of.client, 50_001), of.vip);
+            node.let_pass(119.0);
+            assert_eq!(node.run(Hook::Xdp, &other).verdict, Verdict::Drop);
+            node.let_pass(2.0);
+            assert_eq!(port_of(node, &other), 20_000);
+        }
+    });
+}
