@@ -11,10 +11,13 @@ use ebpf_build::{BINARIES, MissingToolchain, Request, Toolchain};
 
 /// Folder of prebuilt objects, for builds that must not or cannot compile them.
 const PREBUILT: &str = "WEIR_EBPF_OBJECT_DIR";
+/// `1` for programs that log, for debugging.
+const LOG: &str = "WEIR_EBPF_LOG";
 
 fn main() {
     println!("cargo::rustc-check-cfg=cfg(ebpf_object)");
     println!("cargo::rerun-if-env-changed={PREBUILT}");
+    println!("cargo::rerun-if-env-changed={LOG}");
     let out = path_variable("OUT_DIR");
     let result = match env::var_os(PREBUILT).filter(|dir| !dir.is_empty()) {
         Some(dir) => embed(&PathBuf::from(dir), &out),
@@ -55,12 +58,21 @@ fn compile(out: &Path) -> Result<(), String> {
         workspace,
         target_dir: &target_dir,
         arch: &arch,
+        log: log_wanted()?,
     };
     let compiled = ebpf_build::compile(&toolchain, request).map_err(|error| error.to_string())?;
     for line in compiled.warnings.lines() {
         println!("cargo::warning={line}");
     }
     embed(&compiled.objects, out)
+}
+
+fn log_wanted() -> Result<bool, String> {
+    match env::var(LOG).as_deref() {
+        Ok("1") => Ok(true),
+        Ok("" | "0") | Err(env::VarError::NotPresent) => Ok(false),
+        _ => Err(format!("{LOG} is neither 1 nor 0")),
+    }
 }
 
 /// Copies the objects next to the generated code and turns them on.

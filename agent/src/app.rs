@@ -55,6 +55,10 @@ pub async fn run(loaded: Loaded) -> anyhow::Result<()> {
     let pins = Pins::new(&config.paths.bpffs);
     let datapath = load::load(&config, Some(&pins)).context("loading the data plane")?;
     tracing::info!(adopted = datapath.adopted, "data plane loaded");
+    if let Some(log) = datapath.log {
+        tracing::warn!("the programs were built for debugging: they log, and take longer");
+        tasks.spawn("program log", log.run(tasks.token()));
+    }
     let maps = datapath.maps;
     let counters = Arc::new(maps.counters);
 

@@ -10,6 +10,7 @@
 //! - [`load`]: maps and programs into the kernel.
 //! - [`attach`]: programs to interfaces and the cgroup.
 //! - [`maps`], [`settings`], [`counters`], [`events`]: typed handles on the maps.
+//! - [`program_log`]: what programs say that were built for debugging.
 
 pub mod attach;
 pub mod counters;
@@ -23,6 +24,7 @@ pub mod pins;
 #[cfg(test)]
 pub(crate) mod private_namespace;
 pub mod probe;
+pub mod program_log;
 pub mod remove;
 pub mod settings;
 

@@ -11,6 +11,10 @@ use crate::toolchain::{Flavor, Toolchain};
 /// The binaries of package `ebpf-programs`; each becomes one object of the same name.
 pub const BINARIES: [&str; 2] = ["weir-datapath", "weir-bench"];
 
+/// Folder in the workspace's target folder for builds of the programs beside that of the embedded
+/// object, which lies with its build script. They share what they compile for this machine.
+pub const TARGET_FOLDER: &str = "ebpf";
+
 const TARGET: &str = "bpfel-unknown-none";
 
 /// What to compile, and where to.
@@ -23,6 +27,8 @@ pub struct Request<'a> {
     /// Architecture of the kernel the programs run under, in Rust's words: `x86_64`. It decides
     /// how the programs read `struct pt_regs`.
     pub arch: &'a str,
+    /// Log lines in the programs, for debugging (feature `log` of the package).
+    pub log: bool,
 }
 
 /// The outcome of a successful build.
@@ -119,6 +125,7 @@ fn configure(command: &mut Command, toolchain: &Toolchain, request: Request<'_>)
         .args(BINARIES.iter().flat_map(|name| ["--bin", name]))
         .args(["--target", TARGET, "-Z", "build-std=core", "--target-dir"])
         .arg(request.target_dir)
+        .args(request.log.then_some("--features=log"))
         .stdin(Stdio::null());
     match toolchain.compiler.flavor {
         Flavor::Distribution => {

@@ -2,7 +2,8 @@
 //!
 //! Place in the three paths: the bytes that `agent::datapath` loads; packets meet them in the
 //! kernel. The build script compiles them from `ebpf-programs`, or takes them from the folder
-//! named by `WEIR_EBPF_OBJECT_DIR` (files `weir-datapath` and `weir-bench`).
+//! named by `WEIR_EBPF_OBJECT_DIR` (files `weir-datapath` and `weir-bench`). With `WEIR_EBPF_LOG=1` it
+//! compiles programs that log what they decide, for debugging; without, they hold no trace of that.
 //!
 //! Invariants: either both objects are here or none; what is here was compiled from the sources
 //! this crate was built beside. A build without the eBPF toolchain carries none and says so when

@@ -14,6 +14,7 @@ use crate::access::{config, count};
 use crate::emit;
 use crate::family::Ip;
 use crate::hook::{EthernetHook, Hook, Skb};
+use crate::log;
 use crate::observe;
 use crate::steps::{conntrack, frontend, open, refresh};
 
@@ -46,14 +47,14 @@ pub fn frame<H: EthernetHook>(hook: &H, place: Place) -> Verdict {
     match packet::network_protocol(&frame) {
         Ok(ethertype::IPV4) => match packet::parse_ipv4(&frame) {
             Ok(packet) => packet_in(hook, &packet, place),
-            Err(reason) => left_alone(reason),
+            Err(reason) => left_alone(hook, reason),
         },
         Ok(ethertype::IPV6) => match packet::parse_ipv6(&frame) {
             Ok(packet) => packet_in(hook, &packet, place),
-            Err(reason) => left_alone(reason),
+            Err(reason) => left_alone(hook, reason),
         },
         Ok(_) => Verdict::Pass,
-        Err(reason) => left_alone(reason),
+        Err(reason) => left_alone(hook, reason),
     }
 }
 
@@ -61,7 +62,7 @@ pub fn frame<H: EthernetHook>(hook: &H, place: Place) -> Verdict {
 #[inline(always)]
 pub fn then_observe(skb: &Skb<'_>, place: Place, point: ObservationPoint) -> Verdict {
     if skb.has_vlan_tag() {
-        return left_alone(Unbalanced::Vlan);
+        return left_alone(skb, Unbalanced::Vlan);
     }
     skb.pull_headers();
     let verdict = frame(skb, place);
@@ -201,7 +202,8 @@ fn drop<A: Ip, H: Hook>(hook: &H, packet: &Packet<A>, reason: DropReason) -> Ver
 }
 
 #[inline(always)]
-fn left_alone(reason: Unbalanced) -> Verdict {
+fn left_alone(hook: &impl Hook, reason: Unbalanced) -> Verdict {
+    log::left_alone(hook, reason);
     match reason {
         Unbalanced::NotIp | Unbalanced::OtherTransport => {}
         Unbalanced::Vlan => count(Counter::PassedVlan),

@@ -12,6 +12,7 @@ use ebpf_abi::{ConntrackValue, Counter, DatapathConfig, DropReason, FlowEvent, F
 use crate::access::{clear, config, count, jiffies};
 use crate::family::Ip;
 use crate::hook::Hook;
+use crate::log;
 use crate::maps::EVENTS;
 
 /// Reports a connection through a frontend: what came in, what it was turned into.
@@ -60,6 +61,7 @@ pub fn drop<A: Ip>(hook: &impl Hook, packet: &Packet<A>, reason: DropReason) {
         event.kind = EventKind::DROP;
         event.drop_reason = reason as u8;
     });
+    log::dropped(hook, packet, reason);
 }
 
 /// Reports a flow seen at a TC hook.

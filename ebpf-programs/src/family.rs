@@ -7,6 +7,9 @@ use ebpf_abi::{
     FlowValue, FrontendKey, FrontendValue, IpcacheValue, Tuple,
 };
 
+#[cfg(feature = "log")]
+use aya_log_ebpf::macro_support::{Argument, IpFormatter};
+
 use crate::access::per_cpu;
 use crate::maps::{
     BACKENDS4, BACKENDS6, CONNTRACK4, CONNTRACK6, FLOWS4, FLOWS6, FRONTENDS4, FRONTENDS6, IPCACHE4,
@@ -45,6 +48,9 @@ pub trait Ip: Address {
     fn ipcache(address: &Self) -> Option<IpcacheValue>;
     /// This CPU's room for opening a connection.
     fn pending() -> Option<&'static mut Pending<Self>>;
+    /// The address as log lines take it.
+    #[cfg(feature = "log")]
+    fn shown(self) -> impl Argument + IpFormatter;
 }
 
 impl Ip for Addr4 {
@@ -94,6 +100,12 @@ impl Ip for Addr4 {
     #[inline(always)]
     fn pending() -> Option<&'static mut Pending<Self>> {
         per_cpu(&PENDING4, 0)
+    }
+
+    #[cfg(feature = "log")]
+    #[inline(always)]
+    fn shown(self) -> impl Argument + IpFormatter {
+        self.0.to_ne_bytes()
     }
 }
 
@@ -145,5 +157,11 @@ impl Ip for Addr6 {
     #[inline(always)]
     fn pending() -> Option<&'static mut Pending<Self>> {
         per_cpu(&PENDING6, 0)
+    }
+
+    #[cfg(feature = "log")]
+    #[inline(always)]
+    fn shown(self) -> impl Argument + IpFormatter {
+        bytemuck::cast::<[u32; 4], [u8; 16]>(self.0)
     }
 }

@@ -49,6 +49,7 @@ mod emit;
 mod encryption;
 mod family;
 mod hook;
+mod log;
 mod maps;
 mod observe;
 mod socket;

@@ -66,11 +66,13 @@ fn cargo(workspace: &Workspace, arguments: &[&str]) -> Command {
 /// Clippy by the compiler that builds the kernel programs, or why there is none.
 fn programs(workspace: &Workspace) -> Result<Command, String> {
     let toolchain = Toolchain::find().map_err(|missing| missing.to_string())?;
-    let target_dir = workspace.target.join("ebpf-lint");
+    let target_dir = workspace.target.join(ebpf_build::TARGET_FOLDER);
     let request = Request {
         workspace: &workspace.root,
         target_dir: &target_dir,
         arch: std::env::consts::ARCH,
+        // The lines, too, are to be clean.
+        log: true,
     };
     let command = ebpf_build::clippy(&toolchain, request);
     command.ok_or_else(|| format!("no clippy beside {}", toolchain.compiler.rustc.display()))

@@ -9,6 +9,7 @@ use ebpf_object::MissingObject;
 
 use super::maps::Maps;
 use super::pins::{Pins, PinsError};
+use super::program_log::{self, ProgramLog};
 use crate::config::Config;
 
 /// Maps that are pinned, in the order of their definition.
@@ -88,18 +89,31 @@ pub struct Loaded {
     pub maps: Maps,
     /// True if maps of an earlier agent were adopted.
     pub adopted: bool,
+    /// What the programs say, if they were built for debugging.
+    pub log: Option<ProgramLog>,
 }
 
 /// Loads maps and programs. With pins, the maps found there are adopted; without (for tests), all
 /// maps are new and end with the process.
 pub fn load(config: &Config, pins: Option<&Pins>) -> Result<Loaded, LoadError> {
-    let object = ebpf_object::datapath()?;
+    load_object(ebpf_object::datapath()?, config, pins)
+}
+
+/// Likewise from an object that is not the embedded one.
+pub fn load_object(
+    object: &[u8],
+    config: &Config,
+    pins: Option<&Pins>,
+) -> Result<Loaded, LoadError> {
     let mut adopted = false;
     if let Some(pins) = pins {
         pins.create()?;
         adopted = check_pinned(config, pins)?;
     }
+    let log_level = program_log::level_number(config.log.level);
     let mut loader = EbpfLoader::new();
+    // Only programs that log have it.
+    loader.override_global(aya_log::LEVEL, &log_level, false);
     for (map, capacity) in capacities(config) {
         loader.map_max_entries(map, capacity);
     }
@@ -116,10 +130,12 @@ pub fn load(config: &Config, pins: Option<&Pins>) -> Result<Loaded, LoadError> {
         })?;
     }
     let maps = Maps::take(&mut programs, config)?;
+    let log = ProgramLog::take(&mut programs);
     Ok(Loaded {
         programs,
         maps,
         adopted,
+        log,
     })
 }
 

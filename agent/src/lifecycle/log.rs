@@ -8,6 +8,7 @@ use tracing_subscriber::layer::SubscriberExt;
 use tracing_subscriber::util::SubscriberInitExt;
 
 use crate::config::{Log, LogFormat};
+use crate::datapath::program_log;
 
 /// Starts writing. A second call changes nothing.
 pub fn start(settings: &Log) {
@@ -15,7 +16,8 @@ pub fn start(settings: &Log) {
     // What libraries say below `info` is about their own insides.
     let filter = Targets::new()
         .with_default(level.min(Level::INFO))
-        .with_target("weir", level);
+        .with_target("weir", level)
+        .with_target(program_log::TARGET, level);
     let registry = tracing_subscriber::registry().with(filter);
     let lines = tracing_subscriber::fmt::layer().with_writer(std::io::stderr);
     let started = match settings.format {

@@ -16,6 +16,7 @@ use crate::access::{clear, count, entry, jiffies};
 use crate::balance::Place;
 use crate::family::Ip;
 use crate::hook::EthernetHook;
+use crate::log;
 use crate::maps::Pending;
 use crate::steps::{conntrack, route, select};
 
@@ -80,6 +81,7 @@ pub fn connection<A: Ip>(
         .insert(&packet.tuple, &*request, BPF_ANY.into())
         .map_err(|_| DropReason::ConntrackInsertFailed)?;
     count(Counter::ConnectionsNew);
+    log::opened(hook, packet, request);
     clear(&mut request.packets);
     clear(&mut request.bytes);
     request.tcp_flags = 0;

@@ -9,6 +9,7 @@ use crate::access::{count, entry as map_entry, jiffies};
 use crate::emit;
 use crate::family::Ip;
 use crate::hook::Hook;
+use crate::log;
 use crate::steps::{conntrack, open, route};
 
 /// Brings an entry up to date. False if the connection has to be opened anew.
@@ -27,6 +28,7 @@ pub fn entry<A: Ip>(
         && entry.generation != config.generation
         && (!backend_is_there(entry) || has_lost_its_source(packet, entry, config))
     {
+        log::moved(hook, packet);
         return false;
     }
     if entry.kind != ConntrackKind::TO_LOCAL {

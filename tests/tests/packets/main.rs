@@ -18,6 +18,7 @@ mod bad_input;
 mod events;
 mod forward;
 mod load;
+mod log;
 mod moves;
 mod open;
 mod pods;

@@ -18,8 +18,9 @@ use nix::time::{ClockId, clock_getres};
 use weir_agent::config::Config;
 use weir_agent::datapath::interfaces::UplinkAddresses;
 use weir_agent::datapath::maps::BalancerMaps;
+use weir_agent::datapath::program_log::ProgramLog;
 use weir_agent::datapath::settings::Settings;
-use weir_agent::datapath::{Loaded, load};
+use weir_agent::datapath::{LoadError, Loaded, load};
 use weir_agent::lb::apply::LbMaps;
 use weir_agent::lb::{BackendAddress, FrontendAddress, FrontendEntry};
 use weir_agent::state::L4Protocol;
@@ -87,6 +88,17 @@ pub fn on_node_with(config: &Config, test: impl FnOnce(&mut Node) + Send) {
 /// Runs a test on a node of its own that has not been configured.
 pub fn on_new_node(config: &Config, test: impl FnOnce(&mut Node) + Send) {
     network::isolated(|| test(&mut Node::over(load(config))));
+}
+
+/// Likewise on a configured one whose programs are those of another object.
+pub fn on_node_of(object: &[u8], config: &Config, test: impl FnOnce(&mut Node) + Send) {
+    network::isolated(|| {
+        let loaded =
+            load::load_object(object, config, None).unwrap_or_else(|error| refused(&error));
+        let mut node = Node::over(loaded);
+        node.configure();
+        test(&mut node);
+    });
 }
 
 impl Node {
@@ -158,6 +170,11 @@ impl Node {
     /// The settings.
     pub fn settings(&self) -> &Settings {
         &self.loaded.maps.settings
+    }
+
+    /// What the programs say; only those built for debugging do, and it can be taken once.
+    pub fn take_log(&mut self) -> ProgramLog {
+        self.loaded.log.take().expect("programs with log lines")
     }
 
     /// A TCP and a UDP frontend for clients anywhere.
@@ -294,10 +311,12 @@ impl Node {
 fn load(config: &Config) -> Loaded {
     // Kernels before 5.11 count maps as locked memory. Where it may not be raised it need not.
     let _ = setrlimit(Resource::RLIMIT_MEMLOCK, rlim_t::MAX, rlim_t::MAX);
-    load::load(config, None).unwrap_or_else(|error| {
-        let source = std::error::Error::source(&error);
-        panic!("the programs do not load: {error}: {source:?}")
-    })
+    load::load(config, None).unwrap_or_else(|error| refused(&error))
+}
+
+fn refused(error: &LoadError) -> ! {
+    let source = std::error::Error::source(error);
+    panic!("the programs do not load: {error}: {source:?}")
 }
 
 fn fd<'a>(programs: &'a Ebpf, name: &str) -> BorrowedFd<'a> {
