@@ -1,5 +1,7 @@
 //! Who talked to whom, as the operator sees it.
 
+use std::net::{IpAddr, SocketAddr};
+
 use anyhow::{Context, Result, ensure};
 use serde_json::Value;
 use weir_tests::cluster::Node;
@@ -49,6 +51,49 @@ fn flows_name_pods_and_the_client() -> Result<()> {
         let text = node.agent()?.weir(&["observe", "--last", "50"])?;
         assert!(text.contains("default/web-"), "{text}");
         assert!(text.contains("FORWARDED"), "{text}");
+    }
+    Ok(())
+}
+
+#[test]
+fn answers_of_backends_elsewhere_are_shown_as_the_client_gets_them() -> Result<()> {
+    let cluster = start_with_web(&ordinary("answers"))?;
+    let (client, node) = (cluster.client("client")?, cluster.node("node1")?);
+    for vip in cluster.vips(0) {
+        let report = client.http(vip, HTTP).requests(40).run()?;
+        assert_eq!(report.failed, 0, "{report:?}");
+        let vip_text = vip.to_string();
+        let asker = report.clients.first().copied();
+        wait::until("an answer from elsewhere", SOON, || {
+            let flows = observe(node, &["--from-ip", &vip_text])?;
+            let answer = flows
+                .iter()
+                .find(|flow| flow["is_reply"] == true)
+                .with_context(|| format!("{asker:?}: {flows:?}"))?;
+            let to: IpAddr = answer["IP"]["destination"]
+                .as_str()
+                .context("text")?
+                .parse()?;
+            ensure!(client.address().contains(to), "{answer}");
+            ensure!(answer["l4"]["TCP"]["source_port"] == HTTP, "{answer}");
+            ensure!(
+                answer["IP"]["source_xlated"] == vip_text.as_str(),
+                "{answer}"
+            );
+            ensure!(answer["source_service"]["name"] == "web", "{answer}");
+            let pod = answer["source"]["pod_name"].as_str().unwrap_or_default();
+            ensure!(cluster.pod(pod)?.node_name() != node.name(), "{answer}");
+            Ok(())
+        })?;
+        // One conversation, both ways, in the words of the client.
+        let from = SocketAddr::new(vip, HTTP);
+        let text = node
+            .agent()?
+            .weir(&["observe", "--numeric", "--ip", &vip_text])?;
+        for arrow in ["->", "<-"] {
+            let part = format!(" {arrow} {from} ");
+            ensure!(text.contains(&part), "{part:?} is not in\n{text}");
+        }
     }
     Ok(())
 }
