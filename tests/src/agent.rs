@@ -41,6 +41,8 @@ pub struct AgentConfig {
     pub external_cluster_ip: bool,
     /// `encryption.enabled`.
     pub encryption: bool,
+    /// More of `encryption`: an object as in the file, or null.
+    pub encryption_settings: Value,
     /// `log.level`.
     pub log_level: String,
 }
@@ -52,6 +54,7 @@ impl Default for AgentConfig {
             report_interval: "1s".into(),
             external_cluster_ip: false,
             encryption: false,
+            encryption_settings: Value::Null,
             log_level: "info".into(),
         }
     }
@@ -60,13 +63,17 @@ impl Default for AgentConfig {
 impl AgentConfig {
     /// The configuration file for the node `name`.
     fn to_json(&self, name: &str) -> Value {
+        let mut encryption = json!({ "enabled": self.encryption });
+        for (key, value) in self.encryption_settings.as_object().into_iter().flatten() {
+            encryption[key] = value.clone();
+        }
         json!({
             "nodeName": name,
             "source": { "manifests": { "directory": format!("{DIRECTORY}/manifests") } },
             "paths": { "state": format!("{DIRECTORY}/state") },
             "devices": { "uplinks": [UPLINK], "pods": ["pod*"], "xdpMode": self.xdp_mode },
             "loadBalancer": { "externalClusterIP": self.external_cluster_ip },
-            "encryption": { "enabled": self.encryption },
+            "encryption": encryption,
             "flows": { "reportInterval": self.report_interval },
             "log": { "level": self.log_level, "format": "text" },
         })
@@ -98,10 +105,24 @@ impl Agent {
         };
         fs::create_dir_all(agent.manifests())
             .with_context(|| format!("create {}", agent.manifests().display()))?;
-        let text = serde_yaml_ng::to_string(&config.to_json(agent.place.name()))?;
-        let path = agent.directory.join("agent.yaml");
-        fs::write(&path, text).with_context(|| format!("write {}", path.display()))?;
+        agent.configure(config)?;
         Ok(agent)
+    }
+
+    /// Writes another configuration, for the next start.
+    ///
+    /// # Errors
+    ///
+    /// When it cannot be written.
+    pub fn configure(&self, config: &AgentConfig) -> Result<()> {
+        let text = serde_yaml_ng::to_string(&config.to_json(self.place.name()))?;
+        let path = self.directory.join("agent.yaml");
+        fs::write(&path, text).with_context(|| format!("write {}", path.display()))
+    }
+
+    /// Its directory, with configuration, manifests and state, as it is seen from outside the node.
+    pub fn directory(&self) -> &Path {
+        &self.directory
     }
 
     /// The agent's manifests directory, as it is seen from outside the node.

@@ -15,6 +15,7 @@ use anyhow::{Context, Result, anyhow, ensure};
 
 use crate::{Place, wait};
 
+pub mod between;
 pub mod checksum;
 pub mod packet;
 mod socket;

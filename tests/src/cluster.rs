@@ -11,8 +11,9 @@ use std::time::Duration;
 
 use anyhow::{Context, Result, bail};
 
+use crate::capture::between::NodeOnWire;
 use crate::manifest::Manifest;
-use crate::plan::{self, Plan};
+use crate::plan::{self, Plan, UPLINK};
 use crate::run::{self, Record};
 use crate::wait;
 
@@ -114,6 +115,21 @@ impl Cluster {
         nodes.chain(pods).chain(clients).chain([&self.underlay])
     }
 
+    /// All nodes as someone on the wire between them tells them apart.
+    ///
+    /// # Errors
+    ///
+    /// When a node has lost its uplink.
+    pub fn nodes_on_wire(&self) -> Result<Vec<NodeOnWire>> {
+        let on_wire = self.nodes.iter().map(|node| {
+            Ok(NodeOnWire {
+                hardware: node.hardware_address(UPLINK)?,
+                addresses: node.address().both(),
+            })
+        });
+        on_wire.collect()
+    }
+
     /// Load balancer addresses number `index`, from 0, IPv4 first.
     pub fn vips(&self, index: u8) -> [IpAddr; 2] {
         plan::vip(index).both()
@@ -203,11 +219,28 @@ impl Cluster {
             })?;
             records.push((file, text));
         }
+        for (file, text) in &records {
+            self.publish(file, text)?;
+        }
+        Ok(())
+    }
+
+    /// Gives a record to all nodes but the one that it is of, each in one step.
+    ///
+    /// # Errors
+    ///
+    /// When it cannot be written.
+    pub fn publish(&self, file: &str, text: &str) -> Result<()> {
         for node in &self.nodes {
             let folder = node.agent()?.manifests().join("published");
-            for (file, text) in &records {
-                fs::write(folder.join(file), text).context("write a record")?;
+            let (draft, path) = (folder.join(".draft"), folder.join(file));
+            let is_known = || fs::read_to_string(&path).is_ok_and(|known| known == text);
+            if file == format!("{}.yaml", node.name()) || is_known() {
+                continue;
             }
+            fs::create_dir_all(&folder).context("create the folder of records")?;
+            fs::write(&draft, text).context("write a record")?;
+            fs::rename(&draft, &path).context("write a record")?;
         }
         Ok(())
     }

@@ -41,12 +41,18 @@ const BRIDGE_SETTINGS: [&str; 3] = [
 ];
 
 /// Builds everything but running agents.
-pub fn build(name: &str, plan: &Plan, agents: Option<&AgentConfig>) -> Result<Cluster> {
+pub fn build(
+    name: &str,
+    plan: &Plan,
+    agents: Option<&AgentConfig>,
+    mtu: Option<u32>,
+) -> Result<Cluster> {
     let _changing = run::changing();
     let record = run::start(name, &plan.members().collect::<Vec<_>>())?;
     let build = Build {
         record: &record,
         plan,
+        mtu,
     };
     match build.build(agents) {
         Ok(cluster) => Ok(cluster),
@@ -61,6 +67,7 @@ pub fn build(name: &str, plan: &Plan, agents: Option<&AgentConfig>) -> Result<Cl
 struct Build<'a> {
     record: &'a Record,
     plan: &'a Plan,
+    mtu: Option<u32>,
 }
 
 impl Build<'_> {
@@ -126,6 +133,8 @@ impl Build<'_> {
                 plan: plan.clone(),
                 place,
                 agent,
+                log: directory.join("server.log"),
+                server: Mutex::new(None),
             });
         }
         Ok(nodes)
@@ -167,6 +176,27 @@ impl Build<'_> {
                 None,
                 self.record.cgroup.clone(),
             );
+            run_batch(&place, &batch)?;
+        }
+        self.mtu.map_or(Ok(()), |bytes| self.set_mtu(bytes))
+    }
+
+    /// Sets the MTU of every wire at both its ends.
+    fn set_mtu(&self, bytes: u32) -> Result<()> {
+        for member in self.plan.members() {
+            let place = Place::new(
+                member,
+                self.network(member),
+                None,
+                self.record.cgroup.clone(),
+            );
+            let links = place.output("ip", &["-br", "link", "show", "type", "veth"])?;
+            let names = links
+                .lines()
+                .filter_map(|line| line.split(['@', ' ']).next());
+            let batch: String = names
+                .map(|name| format!("link set {name} mtu {bytes}\n"))
+                .collect();
             run_batch(&place, &batch)?;
         }
         Ok(())

@@ -19,6 +19,8 @@ pub struct ClusterBuilder {
     clients: Vec<(String, Via)>,
     agents: Option<AgentConfig>,
     manifests: Option<PathBuf>,
+    mtu: Option<u32>,
+    agents_later: bool,
 }
 
 impl ClusterBuilder {
@@ -31,6 +33,8 @@ impl ClusterBuilder {
             clients: Vec::new(),
             agents: Some(AgentConfig::default()),
             manifests: None,
+            mtu: None,
+            agents_later: false,
         }
     }
 
@@ -84,6 +88,20 @@ impl ClusterBuilder {
         self
     }
 
+    /// With agents that wait for [`Cluster::start_agents`], or for each to be started.
+    #[must_use]
+    pub fn agents_later(mut self) -> Self {
+        self.agents_later = true;
+        self
+    }
+
+    /// With this MTU on all wires, in bytes; those of the pods are wires, too.
+    #[must_use]
+    pub fn mtu(mut self, bytes: u32) -> Self {
+        self.mtu = Some(bytes);
+        self
+    }
+
     /// Without agents: nodes only route.
     #[must_use]
     pub fn without_agents(mut self) -> Self {
@@ -91,7 +109,7 @@ impl ClusterBuilder {
         self
     }
 
-    /// Builds the cluster and returns when all agents are ready.
+    /// Builds the cluster and returns when all agents are ready, unless they are for later.
     ///
     /// # Errors
     ///
@@ -105,7 +123,7 @@ impl ClusterBuilder {
             eprintln!("{error:#}");
         }
         let plan = Plan::new(&self.shape())?;
-        let cluster = build::build(&self.name, &plan, self.agents.as_ref())?;
+        let cluster = build::build(&self.name, &plan, self.agents.as_ref(), self.mtu)?;
         if self.agents.is_some() {
             match &self.manifests {
                 Some(directory) => cluster.apply_directory(directory)?,
@@ -113,7 +131,9 @@ impl ClusterBuilder {
                     cluster.apply(&manifest::members(&cluster.plan.nodes, &cluster.plan.pods))?;
                 }
             }
-            cluster.start_agents()?;
+            if !self.agents_later {
+                cluster.start_agents()?;
+            }
         }
         Ok(cluster)
     }

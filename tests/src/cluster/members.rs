@@ -1,12 +1,12 @@
 //! Nodes, pods and clients.
 
-use std::fs::{File, OpenOptions};
+use std::fs::OpenOptions;
 use std::io::{BufRead, BufReader};
 use std::ops::Deref;
 use std::os::unix::process::CommandExt as _;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::process::{Child, Stdio};
-use std::sync::{Mutex, PoisonError};
+use std::sync::{Mutex, MutexGuard, PoisonError};
 
 use anyhow::{Context, Result, bail};
 
@@ -22,6 +22,8 @@ pub struct Node {
     pub(super) plan: NodePlan,
     pub(super) place: Place,
     pub(super) agent: Option<Agent>,
+    pub(super) log: PathBuf,
+    pub(super) server: Mutex<Option<Child>>,
 }
 
 impl Node {
@@ -39,8 +41,23 @@ impl Node {
         self.agent.as_ref().context("this cluster has no agents")
     }
 
+    /// Its ranges of pods, IPv4 first.
+    pub fn pod_ranges(&self) -> &[String; 2] {
+        &self.plan.pod_ranges
+    }
+
+    /// Starts servers on the node itself and returns when they listen; they end with the node.
+    ///
+    /// # Errors
+    ///
+    /// When they run already or do not come up.
+    pub fn serve(&self) -> Result<()> {
+        start_server(&self.place, self.address(), &self.log, &self.server)
+    }
+
     pub(super) fn detach(&self) {
         self.agent.iter().for_each(Agent::detach);
+        lock(&self.server).take();
     }
 }
 
@@ -84,69 +101,16 @@ impl Pod {
     ///
     /// When they run already or do not come up; their words are in the pod's log.
     pub fn serve(&self) -> Result<()> {
-        let mut server = self.server.lock().unwrap_or_else(PoisonError::into_inner);
-        if server.is_some() {
-            bail!("the servers of {} run already", self.name());
-        }
-        let name = self.name().to_owned();
-        let job = Server {
-            name,
-            addresses: self.address().both().to_vec(),
-        };
-        let mut command = self.command(Binary::Traffic.path()?)?;
-        command
-            .args([Server::KIND, &serde_json::to_string(&job)?])
-            .process_group(0);
-        command
-            .stdin(Stdio::null())
-            .stdout(Stdio::piped())
-            .stderr(self.open_log()?);
-        let mut child = command
-            .spawn()
-            .with_context(|| format!("{}: start", self.name()))?;
-        let stdout = child
-            .stdout
-            .take()
-            .context("its standard output is a pipe")?;
-        *server = Some(child);
-        let mut line = String::new();
-        BufReader::new(stdout)
-            .read_line(&mut line)
-            .context("read from the server")?;
-        if line.trim_end() != server::READY {
-            let log = std::fs::read_to_string(&self.log).unwrap_or_default();
-            bail!(
-                "the servers of {} did not come up: {line}{log}",
-                self.name()
-            );
-        }
-        Ok(())
+        start_server(&self.place, self.address(), &self.log, &self.server)
     }
 
     /// Ends its servers at once, as a pod that is killed.
     pub fn stop_serving(&self) {
-        let server = self
-            .server
-            .lock()
-            .unwrap_or_else(PoisonError::into_inner)
-            .take();
-        if let Some(mut server) = server {
-            // Errors mean that it is gone; waiting makes sure that no zombie stays.
-            let _ = server.kill();
-            let _ = server.wait();
-        }
-    }
-
-    fn open_log(&self) -> Result<File> {
-        let log = OpenOptions::new().create(true).append(true).open(&self.log);
-        log.with_context(|| format!("open {}", self.log.display()))
+        end_server(&self.server);
     }
 
     pub(super) fn detach(&self) {
-        self.server
-            .lock()
-            .unwrap_or_else(PoisonError::into_inner)
-            .take();
+        lock(&self.server).take();
     }
 }
 
@@ -155,6 +119,12 @@ impl Deref for Pod {
 
     fn deref(&self) -> &Place {
         &self.place
+    }
+}
+
+impl Drop for Node {
+    fn drop(&mut self) {
+        end_server(&self.server);
     }
 }
 
@@ -183,5 +153,61 @@ impl Deref for Client {
 
     fn deref(&self) -> &Place {
         &self.place
+    }
+}
+
+type Slot = Mutex<Option<Child>>;
+
+fn lock(slot: &Slot) -> MutexGuard<'_, Option<Child>> {
+    // A panic under the lock leaves a child or none: both are good states.
+    slot.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+fn start_server(place: &Place, addresses: DualAddress, log: &Path, slot: &Slot) -> Result<()> {
+    let mut server = lock(slot);
+    if server.is_some() {
+        bail!("the servers of {} run already", place.name());
+    }
+    let job = Server {
+        name: place.name().to_owned(),
+        addresses: addresses.both().to_vec(),
+    };
+    let open_log = OpenOptions::new().create(true).append(true).open(log);
+    let open_log = open_log.with_context(|| format!("open {}", log.display()))?;
+    let mut command = place.command(Binary::Traffic.path()?)?;
+    command
+        .args([Server::KIND, &serde_json::to_string(&job)?])
+        .process_group(0);
+    command
+        .stdin(Stdio::null())
+        .stdout(Stdio::piped())
+        .stderr(open_log);
+    let mut child = command
+        .spawn()
+        .with_context(|| format!("{}: start", place.name()))?;
+    let stdout = child
+        .stdout
+        .take()
+        .context("its standard output is a pipe")?;
+    *server = Some(child);
+    let mut line = String::new();
+    BufReader::new(stdout)
+        .read_line(&mut line)
+        .context("read from the server")?;
+    if line.trim_end() != server::READY {
+        let log = std::fs::read_to_string(log).unwrap_or_default();
+        bail!(
+            "the servers of {} did not come up: {line}{log}",
+            place.name()
+        );
+    }
+    Ok(())
+}
+
+fn end_server(slot: &Slot) {
+    if let Some(mut server) = lock(slot).take() {
+        // Errors mean that it is gone; waiting makes sure that no zombie stays.
+        let _ = server.kill();
+        let _ = server.wait();
     }
 }

@@ -156,7 +156,7 @@ fn echo_stream(name: &str, mut stream: TcpStream) -> Result<()> {
 /// Answers each datagram with an introduction and the datagram itself.
 fn answer_datagrams(name: &str, socket: &UdpSocket) -> Result<Infallible> {
     let local = socket.local_addr()?;
-    let mut buffer = [0; 2048];
+    let mut buffer = vec![0; 65_535];
     loop {
         // An ICMP error for an earlier answer shows up here and concerns nobody.
         let Ok((count, peer)) = socket.recv_from(&mut buffer) else {
