@@ -1,8 +1,9 @@
 //! The demo: the main job from one end to the other, with real packets.
 //!
 //! Manifests in a directory become Maglev tables, XDP spreads real HTTP requests from a client
-//! outside over four pods on two nodes, and the flows of it are read back with the CLI. Whatever
-//! is printed was measured in this run; if anything is amiss the demo fails.
+//! outside over four pods on two nodes, and the flows of it are read back with the CLI. With
+//! encryption, a capture between the nodes shows that none of it can be read there. Whatever is
+//! printed was measured in this run; if anything is amiss the demo fails.
 
 use std::collections::BTreeMap;
 use std::fs;
@@ -14,14 +15,17 @@ use std::time::{Duration, Instant};
 use anyhow::{Context, Result, bail};
 use serde::Serialize;
 
-use crate::agent::Status;
+use crate::agent::{AgentConfig, Status};
+use crate::capture::Capture;
 use crate::plan;
 use crate::traffic::HttpReport;
 use crate::{Cluster, wait};
 
 mod screen;
+mod wire;
 
 use screen::Screen;
+use wire::WireFigures;
 
 /// Requests over IPv4.
 const REQUESTS_V4: u32 = 2_000;
@@ -48,6 +52,19 @@ struct Figures {
     flows_lost: u64,
     xdp_mode: &'static str,
     nodes: usize,
+    #[serde(flatten)]
+    wire: Option<WireFigures>,
+}
+
+/// What is asked of the demo.
+#[derive(Clone, Debug, Default)]
+pub struct Options {
+    /// Leave the cluster up.
+    pub keep: bool,
+    /// Encrypt between the nodes, and look at the wire.
+    pub encrypt: bool,
+    /// Write the figures to this file.
+    pub json: Option<PathBuf>,
 }
 
 /// The manifests of the demo.
@@ -55,33 +72,42 @@ pub fn manifests() -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).join("../deploy/examples/demo")
 }
 
-/// Runs the demo, leaves the cluster up if `keep` is set, and writes the figures to `json`.
+/// Runs the demo.
 ///
 /// # Errors
 ///
-/// When a request failed, a backend got none, no flow was seen, or anything before that failed.
-pub fn run(keep: bool, json: Option<&Path>) -> Result<()> {
+/// When a request failed, a backend got none, no flow was seen, something between the nodes could be
+/// read although it was to be encrypted, or anything before that failed.
+pub fn run(options: &Options) -> Result<()> {
     let screen = Screen::new(std::io::stdout().is_terminal());
     screen.heading("A cluster in network namespaces");
     let start = Instant::now();
+    let config = AgentConfig {
+        encryption: options.encrypt,
+        ..AgentConfig::default()
+    };
     let cluster = Cluster::builder("demo")
         .nodes(2)
         .pods_per_node(2)
         .client("client")
+        .agents(config)
+        .agents_later()
         .manifests(manifests())
         .start()
         .context("start the cluster")?;
     cluster.serve().context("start the servers of the pods")?;
-    let figures = show(&screen, &cluster, start)?;
-    if let Some(path) = json {
+    let looking = options.encrypt.then(|| wire::look(&cluster)).transpose()?;
+    cluster.start_agents().context("start the agents")?;
+    let figures = show(&screen, &cluster, start, looking)?;
+    if let Some(path) = &options.json {
         let text = serde_json::to_string_pretty(&figures).context("encode the figures")?;
         fs::write(path, text + "\n").with_context(|| format!("write {}", path.display()))?;
     }
     let verdict = figures.judge(cluster.pods().len() * 2);
-    if keep || verdict.is_ok() {
-        screen.next_steps(keep.then_some(cluster.id()))?;
+    if options.keep || verdict.is_ok() {
+        screen.next_steps(options.keep.then_some(cluster.id()))?;
     }
-    if keep {
+    if options.keep {
         cluster.keep()?;
     } else {
         cluster.remove()?;
@@ -91,12 +117,20 @@ pub fn run(keep: bool, json: Option<&Path>) -> Result<()> {
     Ok(())
 }
 
-fn show(screen: &Screen, cluster: &Cluster, start: Instant) -> Result<Figures> {
+fn show(
+    screen: &Screen,
+    cluster: &Cluster,
+    start: Instant,
+    looking: Option<Capture>,
+) -> Result<Figures> {
     let statuses = statuses(cluster)?;
     let xdp_mode = xdp_mode(&statuses);
     Screen::cluster(cluster, xdp_mode, start.elapsed());
     if let Err(reason) = cluster.native_xdp() {
         println!("XDP cannot send from veths in native mode: {reason}");
+    }
+    if looking.is_some() {
+        wire::exchange_keys(cluster).context("exchange the nodes' keys")?;
     }
     let [v4, v6] = plan::vip(0).both();
     wait_for_service(cluster, &[v4, v6])?;
@@ -111,6 +145,14 @@ fn show(screen: &Screen, cluster: &Cluster, start: Instant) -> Result<Figures> {
     let (flows_seen, flows_lost) = wait_for_flows(cluster)?;
     Screen::flows(cluster)?;
     println!("  {flows_seen} flow events seen on both nodes, {flows_lost} lost");
+    let wire = match looking {
+        Some(capture) => {
+            screen.heading("What passed between the nodes");
+            wire::between_pods(cluster)?;
+            Some(wire::tell(cluster, capture)?)
+        }
+        None => None,
+    };
     Ok(Figures {
         requests: total.requests,
         failed: total.failed,
@@ -119,6 +161,7 @@ fn show(screen: &Screen, cluster: &Cluster, start: Instant) -> Result<Figures> {
         flows_lost,
         xdp_mode,
         nodes: cluster.nodes().len(),
+        wire,
     })
 }
 
@@ -213,6 +256,7 @@ impl Figures {
         if self.flows_seen == 0 {
             wrong.push("no flow was seen".into());
         }
+        wrong.extend(self.wire.as_ref().and_then(WireFigures::fault));
         if wrong.is_empty() {
             Ok(())
         } else {
@@ -306,6 +350,7 @@ mod tests {
             flows_lost: 0,
             xdp_mode: "native",
             nodes: 2,
+            wire: None,
         }
     }
 

@@ -14,6 +14,9 @@ pub struct Options {
     /// Leave the cluster up, and print how to enter it
     #[arg(long)]
     keep: bool,
+    /// Encrypt between the nodes, and look at the wire
+    #[arg(long)]
+    encrypt: bool,
     /// Write the figures to this file
     #[arg(long, value_name = "FILE")]
     json: Option<PathBuf>,
@@ -34,6 +37,9 @@ pub fn run(workspace: &Workspace, options: &Options) -> anyhow::Result<ExitCode>
         .envs(binaries.environment());
     if options.keep {
         command.arg("--keep");
+    }
+    if options.encrypt {
+        command.arg("--encrypt");
     }
     if let Some(file) = &options.json {
         command.arg("--json").arg(absolute(file)?);

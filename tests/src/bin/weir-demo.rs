@@ -13,6 +13,9 @@ struct Arguments {
     /// Leave the cluster up, and print how to enter it
     #[arg(long)]
     keep: bool,
+    /// Encrypt between the nodes, and look at the wire
+    #[arg(long)]
+    encrypt: bool,
     /// Write the figures to this file
     #[arg(long, value_name = "FILE")]
     json: Option<PathBuf>,
@@ -20,7 +23,12 @@ struct Arguments {
 
 fn main() -> ExitCode {
     let arguments = Arguments::parse();
-    match demo::run(arguments.keep, arguments.json.as_deref()) {
+    let options = demo::Options {
+        keep: arguments.keep,
+        encrypt: arguments.encrypt,
+        json: arguments.json,
+    };
+    match demo::run(&options) {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
             eprintln!("\nThe demo failed: {error:#}");

@@ -8,6 +8,7 @@ use std::time::Duration;
 use anyhow::{Context, Result};
 
 use crate::Cluster;
+use crate::capture::between::BetweenNodes;
 use crate::plan;
 use crate::traffic::HttpReport;
 
@@ -108,11 +109,35 @@ impl Screen {
         Ok(())
     }
 
+    /// What a capture between the nodes saw; `data` of the encrypted messages carry packets.
+    pub fn wire(between: &BetweenNodes<'_>, data: usize) {
+        let wireguard = between.wireguard.len();
+        println!("  {wireguard:>6} packets of WireGuard, {data} of them with data");
+        println!("  {:>6} others, readable", between.readable.len());
+        let shown = BetweenNodes::shown(&between.readable);
+        shown.lines().for_each(|line| println!("    {line}"));
+        let carries_data = between
+            .wireguard
+            .iter()
+            .rev()
+            .find(|it| it.bytes.len() > 128);
+        if let Some(packet) = carries_data {
+            println!("  The last one with data, from its 43rd byte on, as anyone there sees it:");
+            for line in packet.bytes[42..].chunks(32).take(3) {
+                let hex: String = line.iter().map(|byte| format!("{byte:02x} ")).collect();
+                println!("    {hex}");
+            }
+        }
+    }
+
     /// What to try next, in the cluster `kept` if there is one.
     pub fn next_steps(&self, kept: Option<&str>) -> Result<()> {
         self.heading("What to try next");
         let Some(id) = kept else {
             println!("  cargo xtask demo --keep     leaves the cluster up for you to look around");
+            println!(
+                "  cargo xtask demo --encrypt  encrypts between the nodes, and looks at the wire"
+            );
             println!("  deploy/examples/demo/       holds the manifests that were used");
             return Ok(());
         };
