@@ -187,8 +187,9 @@ pub async fn run(loaded: Loaded) -> anyhow::Result<()> {
     tasks.run(signals.requests(), GRACE).await.into_result()
 }
 
-/// Removes every trace from this node. The agent must not be running: it would attach again.
-pub async fn uninstall(loaded: Loaded) -> anyhow::Result<()> {
+/// Removes every trace from this node, but for the private key if that is to be kept. The agent must
+/// not be running: it would attach again.
+pub async fn uninstall(loaded: Loaded, keep_key: bool) -> anyhow::Result<()> {
     let config = loaded.config;
     // Fails while an agent answers there, and says so.
     let socket = ApiSocket::bind(&config.paths.socket)?;
@@ -196,7 +197,7 @@ pub async fn uninstall(loaded: Loaded) -> anyhow::Result<()> {
     let removed = remove::all(&pins)
         .await
         .context("removing the data plane")?;
-    encryption::remove(&config, true)
+    encryption::remove(&config, !keep_key)
         .await
         .context("removing encryption")?;
     drop(socket);

@@ -30,11 +30,20 @@ enum Command {
     Probe(ProbeCommand),
 
     /// Remove every trace of Weir from this node: links, pins, sockets, state
-    Uninstall(ConfigFlags),
+    Uninstall(Uninstall),
 
     /// Serve a WireGuard device where the kernel has none; the agent starts it by itself
     #[command(hide = true)]
     WireguardDevice(ServeArguments),
+}
+
+#[derive(clap::Args)]
+struct Uninstall {
+    #[command(flatten)]
+    config: ConfigFlags,
+    /// Leave the node's private key, for an agent that will come back
+    #[arg(long)]
+    keep_key: bool,
 }
 
 fn main() -> ExitCode {
@@ -52,7 +61,10 @@ fn execute(command: Command) -> anyhow::Result<()> {
         Command::Run(flags) => runtime()?.block_on(app::run(load(&flags)?))?,
         Command::Config(command) => print!("{}", command.run(&ProcessEnvironment)?),
         Command::Probe(command) => print!("{}", command.run()?),
-        Command::Uninstall(flags) => runtime()?.block_on(app::uninstall(load(&flags)?))?,
+        Command::Uninstall(uninstall) => {
+            let loaded = load(&uninstall.config)?;
+            runtime()?.block_on(app::uninstall(loaded, uninstall.keep_key))?;
+        }
         Command::WireguardDevice(device) => device.run()?,
     }
     Ok(())
