@@ -66,6 +66,8 @@ impl Publication {
 #[derive(Clone, Debug)]
 pub struct Published {
     folder: PathBuf,
+    /// The last good ones.
+    good: Records,
 }
 
 impl Published {
@@ -73,6 +75,7 @@ impl Published {
     pub fn below(manifests: &Path) -> Self {
         Self {
             folder: manifests.join("published"),
+            good: Records::new(),
         }
     }
 
@@ -104,8 +107,9 @@ impl Published {
         }
     }
 
-    /// All records, and what is wrong with others. No folder is no records.
-    pub fn read(&self) -> (Records, Vec<String>) {
+    /// All records, and what is wrong with others. No folder is no records. A record that cannot be
+    /// read, as it is being written or was spoilt, stays what it was before.
+    pub fn read(&mut self) -> (Records, Vec<String>) {
         let mut records = Records::new();
         let mut wrong = Vec::new();
         for entry in fs::read_dir(&self.folder).into_iter().flatten().flatten() {
@@ -115,10 +119,15 @@ impl Published {
             };
             match read_record(&entry.path(), node) {
                 Ok(annotations) => drop(records.insert(node.to_owned(), annotations)),
-                Err(why) => wrong.push(format!("{}: {why}", entry.path().display())),
+                Err(why) => {
+                    wrong.push(format!("{}: {why}", entry.path().display()));
+                    let before = self.good.remove(node);
+                    records.extend(before.map(|good| (node.to_owned(), good)));
+                }
             }
         }
         wrong.sort();
+        self.good.clone_from(&records);
         (records, wrong)
     }
 }
@@ -152,7 +161,7 @@ mod tests {
     #[test]
     fn a_record_is_read_as_it_was_written() {
         let folder = tempfile::tempdir().unwrap();
-        let published = Published::below(folder.path());
+        let mut published = Published::below(folder.path());
         assert_eq!(published.read(), (Records::new(), vec![]));
         let (key, next) = (
             PrivateKey::generate().public(),
@@ -172,7 +181,7 @@ mod tests {
     #[test]
     fn a_record_of_another_name_or_form_is_told_and_not_taken() {
         let folder = tempfile::tempdir().unwrap();
-        let published = Published::below(folder.path());
+        let mut published = Published::below(folder.path());
         let key = PrivateKey::generate().public();
         published.write("good", key, None).unwrap();
         let path = folder.path().join("published");
