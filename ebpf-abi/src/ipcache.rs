@@ -29,7 +29,7 @@ impl IpcacheValue {
     pub const LOCAL: u32 = 4;
     /// A peer of the WireGuard device takes the addresses.
     pub const PEER: u32 = 8;
-    /// May be reached unencrypted by the operator's word.
+    /// May be reached unencrypted by the operator's word: an allowed range, or an excepted node.
     pub const CLEAR_ALLOWED: u32 = 16;
 
     /// True if the value has this bit.

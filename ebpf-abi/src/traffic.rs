@@ -24,7 +24,7 @@ pub struct TrafficPath(pub u32);
 impl TrafficPath {
     /// Encrypted. Counted before encryption, without what it adds.
     pub const ENCRYPTED: Self = Self(0);
-    /// Clear text to pods, in a range that the operator allows it for.
+    /// Clear text by the operator's word: to an allowed range, or to a node that is excepted.
     pub const CLEAR_ALLOWED: Self = Self(1);
     /// Clear text to pods while strict mode is off.
     pub const CLEAR_NOT_STRICT: Self = Self(2);

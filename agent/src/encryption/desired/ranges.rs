@@ -6,7 +6,7 @@ use ebpf_abi::{IpcacheValue, NodeId};
 
 use super::Desired;
 use super::nodes::{Member, Standing};
-use crate::config::StrictMode;
+use crate::config::{self, StrictMode};
 use crate::encryption::Prefix;
 use crate::state::ClusterState;
 
@@ -79,9 +79,19 @@ impl NodeIds {
 pub fn ranges(
     desired: &Desired,
     state: &ClusterState,
-    strict: &StrictMode,
+    config: &config::Encryption,
     ids: &NodeIds,
 ) -> Ranges {
+    let strict = &config.strict_mode;
+    let is_excepted = |member: &Member| {
+        // Without encryption of nodes there is no exception to it. What has no key stays reachable.
+        let from_here = desired.this_node().is_some_and(|this| this.excepted);
+        match member.standing {
+            Standing::This => false,
+            Standing::Peer { .. } => config.node && (member.excepted || from_here),
+            Standing::NoKey | Standing::Refused => member.excepted,
+        }
+    };
     let mut ranges = Ranges::new();
     let guarded = |prefix: Prefix| (prefix, value(NodeId(0), IpcacheValue::POD));
     ranges.extend(
@@ -92,14 +102,7 @@ pub fn ranges(
             .map(Prefix::from)
             .map(guarded),
     );
-    // What a node claims and does not get is pods' all the same, and nobody's peer.
-    let claimed = state
-        .nodes()
-        .flat_map(|node| node.pod_cidrs.iter().copied());
-    let claimed = claimed
-        .map(Prefix::from)
-        .filter(|prefix| prefix.length() > 0);
-    ranges.extend(claimed.map(guarded));
+    ranges.extend(claimed(desired, state).map(guarded));
     let known: BTreeSet<&str> = desired.members.iter().map(|it| it.name.as_str()).collect();
     for pod in state
         .pods()
@@ -115,13 +118,33 @@ pub fn ranges(
         }
     }
     for member in &desired.members {
-        ranges.extend(of_member(member, ids.id(&member.name).unwrap_or_default()));
+        let id = ids.id(&member.name).unwrap_or_default();
+        ranges.extend(of_member(member, id, is_excepted(member)));
     }
     allow(&mut ranges, strict);
     ranges
 }
 
-fn of_member(member: &Member, id: NodeId) -> impl Iterator<Item = (Prefix, IpcacheValue)> {
+/// Ranges that nodes claim, and may not have got: they are pods' all the same, and nobody's peer. But
+/// a claim takes nothing from others: not a part of a range that another node has, and no range that
+/// nodes themselves are in.
+fn claimed<'a>(desired: &'a Desired, state: &'a ClusterState) -> impl Iterator<Item = Prefix> + 'a {
+    let claimed = state.nodes().flat_map(|node| &node.pod_cidrs);
+    let claimed = claimed.map(|range| Prefix::from(*range));
+    claimed.filter(|range| {
+        let is_taken = |member: &Member| {
+            let covered = member.pods.iter().any(|pods| pods.covers(*range));
+            covered || member.addresses.iter().any(|it| range.contains(*it))
+        };
+        range.length() > 0 && !desired.members.iter().any(is_taken)
+    })
+}
+
+fn of_member(
+    member: &Member,
+    id: NodeId,
+    is_excepted: bool,
+) -> impl Iterator<Item = (Prefix, IpcacheValue)> {
     let standing = match member.standing {
         Standing::This => IpcacheValue::LOCAL,
         Standing::Peer { .. } => IpcacheValue::PEER,
@@ -131,10 +154,16 @@ fn of_member(member: &Member, id: NodeId) -> impl Iterator<Item = (Prefix, Ipcac
         .pods
         .iter()
         .map(move |prefix| (*prefix, value(id, IpcacheValue::POD | standing)));
+    let clear = if is_excepted {
+        IpcacheValue::CLEAR_ALLOWED
+    } else {
+        0
+    };
+    let flags = IpcacheValue::NODE | standing | clear;
     let own = member
         .addresses
         .iter()
-        .map(move |address| ((*address).into(), value(id, IpcacheValue::NODE | standing)));
+        .map(move |address| ((*address).into(), value(id, flags)));
     pods.chain(own)
 }
 
@@ -148,11 +177,11 @@ fn allow(ranges: &mut Ranges, strict: &StrictMode) {
             .max_by_key(|(prefix, _)| prefix.length());
         let part = around.map(|(_, value)| *value);
         for (prefix, value) in ranges.iter_mut() {
-            if allowed.covers(*prefix) && value.has(IpcacheValue::POD) {
+            if allowed.covers(*prefix) {
                 value.flags |= IpcacheValue::CLEAR_ALLOWED;
             }
         }
-        if let Some(mut part) = part.filter(|value| value.has(IpcacheValue::POD)) {
+        if let Some(mut part) = part {
             part.flags |= IpcacheValue::CLEAR_ALLOWED;
             ranges.insert(allowed, part);
         }

@@ -91,7 +91,7 @@ impl Cluster {
         let desired = self.desired();
         let mut ids = NodeIds::default();
         ids.follow(&desired);
-        let ranges = ranges(&desired, &self.state, &self.config.strict_mode, &ids);
+        let ranges = ranges(&desired, &self.state, &self.config, &ids);
         ranges
             .get(&prefix.parse().unwrap())
             .map(|value| value.flags)
@@ -159,10 +159,10 @@ fn a_published_record_stands_for_the_annotation() {
 
 #[test]
 fn the_older_of_two_nodes_keeps_what_both_claim() {
-    for (pods, refused) in [
-        ("10.1.2.0/24", "10.1.2.0/24"),
-        ("10.1.2.128/25", "10.1.2.128/25"),
-        ("10.1.0.0/16", "10.1.0.0/16"),
+    for (pods, guarded) in [
+        ("10.1.2.0/24", Some(IpcacheValue::POD | IpcacheValue::PEER)),
+        ("10.1.2.128/25", None),
+        ("10.1.0.0/16", Some(IpcacheValue::POD)),
     ] {
         let mut cluster = Cluster::new();
         // The name comes first and the node is younger.
@@ -175,7 +175,10 @@ fn the_older_of_two_nodes_keeps_what_both_claim() {
             "{pods}"
         );
         assert_eq!(cluster.problems(), ["Node a-thief spec.podCIDRs"]);
-        assert!(cluster.flags(refused).unwrap() & IpcacheValue::POD != 0);
+        // What is not the owner's already is guarded; a part of that is the owner's still.
+        let owners = Some(IpcacheValue::POD | IpcacheValue::PEER);
+        assert_eq!(cluster.flags("10.1.2.0/24"), owners, "{pods}");
+        assert_eq!(cluster.flags(pods), guarded, "{pods}");
     }
 }
 
@@ -187,6 +190,11 @@ fn nobody_gets_the_nodes_own_addresses_or_everything() {
         assert_eq!(cluster.allowed(thief), ["198.51.100.9/32"], "{pods}");
         assert_eq!(cluster.problems(), ["Node thief spec.podCIDRs"], "{pods}");
     }
+        let node = Some(IpcacheValue::NODE | IpcacheValue::LOCAL);
+        assert_eq!(cluster.flags("192.0.2.1/32"), node, "{pods}");
+        if pods != "192.0.2.1/32" {
+            assert_eq!(cluster.flags(pods), None, "whoever else is in {pods}");
+        }
     // Not even the own range of this node, by an older node.
     let mut cluster = Cluster::new();
     let thief = cluster.peer("thief", 0, "192.0.2.9", "10.1.1.0/24");
@@ -289,12 +297,7 @@ fn numbers_of_nodes_survive_a_restart_and_are_not_given_twice_at_once() {
     cluster.peer("b", 2, "192.0.2.2", "10.1.2.0/24");
     let mut ids = NodeIds::default();
     ids.follow(&cluster.desired());
-    let known = ranges(
-        &cluster.desired(),
-        &cluster.state,
-        &cluster.config.strict_mode,
-        &ids,
-    );
+    let known = ranges(&cluster.desired(), &cluster.state, &cluster.config, &ids);
     cluster.peer("a", 3, "192.0.2.3", "10.1.3.0/24");
     let mut after = NodeIds::recover(&known, &cluster.desired());
     assert_eq!(after.follow(&cluster.desired()), []);

@@ -27,7 +27,7 @@ impl<A> Encryption<A> {
         Ok(ranges::ranges(
             desired,
             state,
-            &self.config.strict_mode,
+            &self.config,
             ids,
         ))
     }
