@@ -62,6 +62,21 @@ pub enum PortProtocol {
     /// UDP.
     Udp,
 }
+impl PortProtocol {
+    fn number(self) -> u8 {
+        match self {
+            Self::Tcp => 6,
+            Self::Udp => 17,
+        }
+    }
+
+    fn of(number: u8) -> Option<Self> {
+        [Self::Tcp, Self::Udp]
+            .into_iter()
+            .find(|it| it.number() == number)
+    }
+}
+
 
 /// Which packets a rule is about: those that match everything it names.
 #[derive(Clone, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -73,6 +88,10 @@ pub struct Selector {
     /// Destination.
     pub to: Option<Prefix>,
     /// Destination port.
+    /// Source port; with a destination port both have the same protocol.
+    pub source_port: Option<(PortProtocol, Port)>,
+    /// Protocol by its number, where no port is named.
+    pub protocol: Option<u8>,
     pub port: Option<(PortProtocol, Port)>,
     /// Turns the whole around: packets that do not match.
     pub not: bool,

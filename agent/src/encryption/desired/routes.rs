@@ -6,8 +6,8 @@
 //! | +1 | from pods of this node: our table | pods to pods and to other nodes |
 //! | +2 | to pods of other nodes: our table | the node, and clients whose connections it passes on |
 //! | +3 | to excepted nodes: main table | with encryption of nodes |
-//! | +4 | to excepted ports: main table | with encryption of nodes |
-//! | +5 | all: our table | with encryption of nodes |
+//! | +4 | from and to excepted ports, from the device's own port: main table | with encryption of nodes |
+//! | +5 | all (IPv4: all protocols that carry data): our table | with encryption of nodes |
 
 use std::collections::BTreeSet;
 use std::net::IpAddr;
@@ -79,15 +79,16 @@ pub fn routing(
         };
         add(family, 0, marked, RuleAction::Main)?;
         if config.node && !desired.this_node().is_some_and(|this| this.excepted) {
-            for port in &config.node_except_ports {
-                let port = Port::try_from(u16::try_from(port.get()).unwrap_or_default())?;
-                let selector = Selector {
-                    port: Some((PortProtocol::Tcp, port)),
-                    ..Selector::default()
-                };
+            for selector in of_ports_in_clear(config)? {
                 add(family, 4, selector, RuleAction::Main)?;
             }
-            add(family, 5, Selector::default(), into)?;
+            for protocol in protocols(family) {
+                let selector = Selector {
+                    protocol,
+                    ..Selector::default()
+                };
+                add(family, 5, selector, into)?;
+            }
         }
     }
     for pods in desired.this_node().iter().flat_map(|this| &this.pods) {
@@ -121,6 +122,44 @@ fn pods_of_peers(desired: &Desired) -> BTreeSet<Prefix> {
     let nets: Vec<IpNet> = pods.map(|prefix| prefix.net()).collect();
     IpNet::aggregate(&nets)
         .into_iter()
+/// Protocols of the nodes' own packets that enter the device; `None` is all.
+///
+/// IPv4 names them one by one. A node answers an ARP request only if the way back to the asking node
+/// is the interface that it came by, where the filter on the reverse path is strict; and the kernel
+/// looks for that way without a protocol.
+fn protocols(family: Family) -> Vec<Option<u8>> {
+    /// ICMP, IP in IP, TCP, UDP, IPv6 in IP, GRE, SCTP.
+    const WITH_DATA: [u8; 7] = [1, 4, 6, 17, 41, 47, 132];
+    match family {
+        Family::V4 => WITH_DATA.map(Some).to_vec(),
+        Family::V6 => vec![None],
+    }
+}
+
+/// Packets of nodes that never enter the device, by their ports.
+fn of_ports_in_clear(config: &config::Encryption) -> Result<Vec<Selector>, InvalidValue> {
+    let port = |number: u32| Port::try_from(u16::try_from(number).unwrap_or_default());
+    // By their mark the device's packets find the way out; but the filter on the reverse path looks
+    // for the way back to those that come in, which have none.
+    let mut selectors = vec![Selector {
+        source_port: Some((PortProtocol::Udp, port(config.wireguard.port.get())?)),
+        ..Selector::default()
+    }];
+    for excepted in &config.node_except_ports {
+        let excepted = Some((PortProtocol::Tcp, port(excepted.get())?));
+        selectors.push(Selector {
+            port: excepted,
+            ..Selector::default()
+        });
+        // The answers.
+        selectors.push(Selector {
+            source_port: excepted,
+            ..Selector::default()
+        });
+    }
+    Ok(selectors)
+}
+
         .map(Prefix::from)
         .collect()
 }

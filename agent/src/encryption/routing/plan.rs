@@ -198,10 +198,20 @@ impl fmt::Display for Selector {
         if let Some((mark, mask)) = self.mark {
             write!(f, " fwmark {mark}/{mask:#x}")?;
         }
-        match self.port {
-            Some((PortProtocol::Tcp, port)) => write!(f, " ipproto tcp dport {port}"),
-            Some((PortProtocol::Udp, port)) => write!(f, " ipproto udp dport {port}"),
-            None => Ok(()),
+        match self.port.or(self.source_port) {
+            Some((PortProtocol::Tcp, _)) => f.write_str(" ipproto tcp")?,
+            Some((PortProtocol::Udp, _)) => f.write_str(" ipproto udp")?,
+            None => {}
         }
+        if let Some(protocol) = self.protocol {
+            write!(f, " ipproto {protocol}")?;
+        }
+        if let Some((_, port)) = self.source_port {
+            write!(f, " sport {port}")?;
+        }
+        if let Some((_, port)) = self.port {
+            write!(f, " dport {port}")?;
+        }
+        Ok(())
     }
 }

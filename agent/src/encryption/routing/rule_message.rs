@@ -45,16 +45,23 @@ pub fn of_rule(rule: &Rule) -> RuleMessage {
         message.header.dst_len = to.length();
         attributes.push(RuleAttribute::Destination(to.address()));
     }
-    if let Some((protocol, port)) = selector.port {
-        attributes.push(RuleAttribute::IpProtocol(match protocol {
-            PortProtocol::Tcp => IpProtocol::Tcp,
-            PortProtocol::Udp => IpProtocol::Udp,
-        }));
-        let (start, end) = (port.get(), port.get());
-        attributes.push(RuleAttribute::DestinationPortRange(RulePortRange {
-            start,
-            end,
-        }));
+    if let Some((protocol, _)) = selector.port.or(selector.source_port) {
+        let protocol = IpProtocol::from(i32::from(protocol.number()));
+        attributes.push(RuleAttribute::IpProtocol(protocol));
+    }
+    if let Some(protocol) = selector.protocol {
+        let protocol = IpProtocol::from(i32::from(protocol));
+        attributes.push(RuleAttribute::IpProtocol(protocol));
+    }
+    let range = |port: Port| RulePortRange {
+        start: port.get(),
+        end: port.get(),
+    };
+    if let Some((_, port)) = selector.port {
+        attributes.push(RuleAttribute::DestinationPortRange(range(port)));
+    }
+    if let Some((_, port)) = selector.source_port {
+        attributes.push(RuleAttribute::SourcePortRange(range(port)));
     }
     message
 }
@@ -66,7 +73,8 @@ pub fn to_rule(message: &RuleMessage) -> Option<Rule> {
         not: header.flags.contains(RuleFlags::Invert),
         ..Selector::default()
     };
-    let (mut mark, mut mask, mut protocol, mut port) = (None, u32::MAX, None, None);
+    let (mut mark, mut mask) = (None, u32::MAX);
+    let (mut protocol, mut port, mut source_port) = (None, None, None);
     for attribute in &message.attributes {
         match attribute {
             RuleAttribute::FwMark(value) if *value != 0 => mark = Some(FirewallMark::try_from(*value).ok()?),
@@ -77,10 +85,12 @@ pub fn to_rule(message: &RuleMessage) -> Option<Rule> {
             RuleAttribute::Destination(address) => {
                 selector.to = Some(Prefix::new(*address, header.dst_len).ok()?);
             }
-            RuleAttribute::IpProtocol(IpProtocol::Tcp) => protocol = Some(PortProtocol::Tcp),
-            RuleAttribute::IpProtocol(IpProtocol::Udp) => protocol = Some(PortProtocol::Udp),
+            RuleAttribute::IpProtocol(number) => protocol = u8::try_from(i32::from(*number)).ok(),
             RuleAttribute::DestinationPortRange(range) if range.start == range.end => {
                 port = Some(Port::try_from(range.start).ok()?);
+            }
+            RuleAttribute::SourcePortRange(range) if range.start == range.end => {
+                source_port = Some(Port::try_from(range.start).ok()?);
             }
             RuleAttribute::FwMark(_)
             | RuleAttribute::Priority(_)
@@ -93,11 +103,13 @@ pub fn to_rule(message: &RuleMessage) -> Option<Rule> {
         }
     }
     selector.mark = mark.map(|mark| (mark, mask));
-    selector.port = match (protocol, port) {
-        (Some(protocol), Some(port)) => Some((protocol, port)),
-        (None, None) => None,
-        _ => return None,
-    };
+    if port.is_some() || source_port.is_some() {
+        let protocol = PortProtocol::of(protocol?)?;
+        selector.port = port.map(|port| (protocol, port));
+        selector.source_port = source_port.map(|port| (protocol, port));
+    } else {
+        selector.protocol = protocol;
+    }
     let action = match (header.action, table_of_rule(message)) {
         (ActionMessage::ToTable, table) if table == u32::from(RouteHeader::RT_TABLE_MAIN) => {
             RuleAction::Main
@@ -117,15 +129,15 @@ pub fn to_rule(message: &RuleMessage) -> Option<Rule> {
     })
 }
 
-/// Whether an attribute says that all bits of the destination port count, as they always did.
+/// Whether an attribute says that all bits of a port count, as they always did.
 ///
 /// # Kernel
 /// Told from 6.15 on, for every rule with a port.
 fn is_whole_port(attribute: &DefaultNla) -> bool {
-    /// `FRA_DPORT_MASK` of `linux/fib_rules.h`.
-    const DESTINATION_PORT_MASK: u16 = 29;
+    /// `FRA_SPORT_MASK` and `FRA_DPORT_MASK` of `linux/fib_rules.h`.
+    const PORT_MASKS: [u16; 2] = [28, 29];
     let mut mask = [0; 2];
-    let is_mask = attribute.kind() == DESTINATION_PORT_MASK && attribute.value_len() == mask.len();
+    let is_mask = PORT_MASKS.contains(&attribute.kind()) && attribute.value_len() == mask.len();
     if is_mask {
         attribute.emit_value(&mut mask);
     }

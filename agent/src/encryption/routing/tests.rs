@@ -55,6 +55,23 @@ fn rules() -> Vec<Rule> {
                 port: Some((PortProtocol::Udp, port(53))),
                 ..Selector::default()
             },
+            Selector {
+                source_port: Some((PortProtocol::Udp, port(51_871))),
+                ..Selector::default()
+            },
+            Selector {
+                protocol: Some(47),
+                ..Selector::default()
+            },
+            Selector {
+                protocol: Some(6),
+                ..Selector::default()
+            },
+            Selector {
+                port: Some((PortProtocol::Tcp, port(80))),
+                source_port: Some((PortProtocol::Tcp, port(8080))),
+                ..Selector::default()
+            },
         ]
         .map(|selector| (family, selector))
     };
