@@ -26,6 +26,7 @@ use crate::datapath::load;
 use crate::datapath::pins::Pins;
 use crate::datapath::probe::{self, Probe};
 use crate::datapath::remove;
+use crate::encryption::guarded;
 use crate::encryption::reconcile::{self as encryption, Encryption};
 use crate::flows::enrich::{Enricher, KernelInterfaceNames};
 use crate::flows::reader::FlowReader;
@@ -59,7 +60,17 @@ pub async fn run(loaded: Loaded) -> anyhow::Result<()> {
         tracing::warn!("the programs were built for debugging: they log, and take longer");
         tasks.spawn("program log", log.run(tasks.token()));
     }
-    let maps = datapath.maps;
+    let mut maps = datapath.maps;
+    // Before anything is attached: a packet that meets a program meets its guard.
+    if config.encryption.enabled
+        && let Err(error) = guarded::restore(&mut maps.encryption, &config)
+    {
+        tracing::error!(
+            reason = format!("{error:#}"),
+            "not all ranges are guarded yet"
+        );
+    }
+    maps.settings.write().context("writing the settings")?;
     let counters = Arc::new(maps.counters);
 
     let xdp_mode = config.devices.xdp_mode;

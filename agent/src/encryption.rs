@@ -12,6 +12,7 @@
 
 pub mod desired;
 pub mod device;
+pub mod guarded;
 pub mod key;
 pub mod link;
 pub mod mtu;
@@ -20,8 +21,10 @@ pub mod published;
 pub mod reconcile;
 pub mod routing;
 pub mod settings;
+pub mod silence;
 pub mod tunnel;
 mod values;
+pub mod ways;
 
 pub use values::{
     FirewallMark, InterfaceName, InvalidValue, Port, Prefix, RouteTable, RulePriority,

@@ -37,10 +37,17 @@ pub fn entry<'a, K, V, const N: usize, const F: usize>(
     map.get_ptr_mut(key).map(|value| unsafe { &mut *value })
 }
 
-/// The settings, or nothing while the agent has not written them.
+/// The settings, or nothing while they are not valid: nothing is balanced then.
 #[inline(always)]
 pub fn config() -> Option<&'static DatapathConfig> {
-    CONFIG.get(0).filter(|config| config.generation != 0)
+    settings().filter(|config| config.generation != 0)
+}
+
+/// The settings, valid or not. What must not leave in clear text is known before the addresses of
+/// the node are.
+#[inline(always)]
+pub fn settings() -> Option<&'static DatapathConfig> {
+    CONFIG.get(0)
 }
 
 /// This CPU's element of a per-CPU array.

@@ -17,7 +17,7 @@ use ebpf_abi::{
     Addr4, Addr6, Be16, Counter, DatapathConfig, DropReason, IpcacheValue, NodeId, Protocol,
 };
 
-use crate::access::{config, count, traffic_of};
+use crate::access::{count, settings, traffic_of};
 use crate::balance::{self, Place, Verdict};
 use crate::emit;
 use crate::family::Ip;
@@ -29,7 +29,7 @@ use crate::steps::{conntrack, frontend, translate};
 /// The settings while encryption is on.
 #[inline(always)]
 fn active() -> Option<&'static DatapathConfig> {
-    config().filter(|config| config.flags & DatapathConfig::ENCRYPT != 0)
+    settings().filter(|config| config.flags & DatapathConfig::ENCRYPT != 0)
 }
 
 /// True if a buffer about to leave by an uplink was dropped, as it would have left in clear text.
@@ -60,7 +60,8 @@ pub fn stops_at_uplink(skb: &Skb<'_>) -> bool {
     stopped
 }
 
-/// True if a pod's buffer was dropped because its receiver is on a node that nobody has a key of.
+/// True if a pod's buffer was dropped because its receiver is a pod or a node that is known and that
+/// nobody has a key of.
 #[inline(always)]
 pub fn stops_at_pod(skb: &Skb<'_>) -> bool {
     let Some(config) = active() else { return false };
@@ -164,7 +165,7 @@ fn has_no_peer<A: Ip>(skb: &Skb<'_>, destination: &A) -> bool {
     let Some(known) = A::ipcache(destination) else {
         return false;
     };
-    if !known.has(IpcacheValue::POD) || known.has(REACHABLE) {
+    if known.has(REACHABLE) {
         return false;
     }
     account(skb, known.node, TrafficPath::DROPPED);

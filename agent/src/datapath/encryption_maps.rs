@@ -74,6 +74,16 @@ impl EncryptionMaps {
             .collect()
     }
 
+    /// Packets encrypted for a node, all CPUs together.
+    pub fn encrypted_packets(&self, node: NodeId) -> Result<u64, MapError> {
+        let path = TrafficPath::ENCRYPTED;
+        match self.traffic.get(&TrafficKey { node, path }, 0) {
+            Ok(values) => Ok(values.iter().map(|value| value.packets).sum()),
+            Err(MapError::KeyNotFound) => Ok(0),
+            Err(error) => Err(error),
+        }
+    }
+
     /// Forgets what went to a node that is gone.
     pub fn forget(&mut self, node: NodeId) -> Result<(), MapError> {
         let keys: Vec<_> = self.traffic.keys().collect::<Result<_, _>>()?;

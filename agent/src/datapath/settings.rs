@@ -32,6 +32,14 @@ impl Settings {
         })
     }
 
+    /// Writes the settings as they are, valid or not: what must not leave in clear text is known
+    /// before the addresses of the node are.
+    pub fn write(&self) -> Result<(), MapError> {
+        let mut shared = self.lock();
+        let current = shared.current;
+        shared.map.set(0, current, 0)
+    }
+
     /// Makes the settings valid: from the first call on the programs balance.
     pub fn set_addresses(&self, addresses: UplinkAddresses) -> Result<(), MapError> {
         self.change(|current| {

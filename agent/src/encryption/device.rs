@@ -12,6 +12,7 @@ mod userspace;
 
 use std::fmt;
 use std::io;
+use std::num::NonZeroU16;
 use std::path::{Path, PathBuf};
 
 use wireguard_control::Backend as ControlBackend;
@@ -199,14 +200,35 @@ impl Device {
             .map_err(self.failed("read the state of"))
     }
 
-    /// Sets the private key. The same key again changes nothing; another one ends every session.
-    pub async fn set_private_key(&self, key: &PrivateKey) -> Result<(), DeviceError> {
+    /// Sets the private key, and what changes about the peers with it: no handshake is begun with
+    /// the one and without the other. The same key again changes nothing of it; another one ends
+    /// every session.
+    pub async fn set_private_key(
+        &self,
+        key: &PrivateKey,
+        changes: &[PeerChange],
+    ) -> Result<(), DeviceError> {
         if self.state().await?.public_key == Some(key.public()) {
-            return Ok(());
+            return self.apply(changes).await;
         }
-        apply::set_private_key(&self.name, self.backend, key)
+        apply::set_private_key(&self.name, self.backend, key, changes)
             .await
             .map_err(self.failed("set the private key of"))
+    }
+
+    /// Has the device make a handshake with all of these peers now, whether or not there is something
+    /// to send.
+    pub async fn call(&self, peers: &Peers) -> Result<(), DeviceError> {
+        let calls = peers.iter().flat_map(|(peer, config)| {
+            let usual = config.keepalive_seconds;
+            // From never to some time: what the kernel's device answers with a packet at once.
+            [None, usual.or(Some(NonZeroU16::MIN)), usual]
+                .map(|seconds| PeerChange::SetKeepalive(*peer, seconds))
+        });
+        let calls: Vec<_> = calls.collect();
+        apply::apply(&self.name, self.backend, &calls)
+            .await
+            .map_err(self.failed("call the peers of"))
     }
 
     /// Makes the changes in their order, see [`super::peers::plan`]. Peers not named are untouched,

@@ -2,8 +2,9 @@
 //!
 //! An encrypted packet is longer than the one inside it, by a fixed number of bytes
 //! ([`overhead`]). The padding to 16 bytes does not count: WireGuard never pads beyond the device's
-//! MTU. The way below is followed by [`underlay`], which asks the kernel for the route that
-//! encrypted packets take, with what it has learnt of their path's MTU.
+//! MTU. The way below is told by [`way`], which asks the kernel for the route that encrypted packets
+//! take, with what it has learnt of their path's MTU; all ways are followed in
+//! [`super::ways`].
 
 use std::io;
 use std::net::IpAddr;
@@ -74,24 +75,22 @@ pub fn route(tunnel: TunnelMtu, device: u32) -> Option<u32> {
 
 /// The way that encrypted packets take.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Underlay {
+pub struct Way {
     /// Interface they leave by.
     pub interface: IfIndex,
-    /// Largest packet on the way that is known to pass, in bytes.
-    pub mtu: u32,
-    /// Source address they get.
-    pub source: Option<IpAddr>,
+    /// Largest packet that is known to pass beyond it, in bytes: learnt, or set on the route.
+    pub learnt: Option<u32>,
 }
 
 /// The way to an endpoint; `None` if there is none.
 ///
 /// The kernel knows a smaller MTU of the path after a router has told it, and forgets it after some
 /// minutes: ask again from time to time.
-pub async fn underlay(
+pub async fn way(
     netlink: &Netlink,
     endpoint: IpAddr,
     mark: FirewallMark,
-) -> io::Result<Option<Underlay>> {
+) -> io::Result<Option<Way>> {
     let mut request = match endpoint {
         IpAddr::V4(address) => RouteMessageBuilder::<std::net::Ipv4Addr>::new()
             .destination_prefix(address, 32)
@@ -103,36 +102,22 @@ pub async fn underlay(
     request.header.table = 0;
     request.attributes.push(RouteAttribute::Mark(mark.get()));
     let mut routes = netlink.handle().route().get(request).execute();
-    let found = match routes.try_next().await.map_err(io_error) {
-        Ok(found) => found,
-        Err(error) => {
-            return match error.raw_os_error() {
-                Some(libc::ENETUNREACH | libc::EHOSTUNREACH | libc::EACCES) => Ok(None),
-                _ => Err(error),
-            };
-        }
-    };
-    let Some((interface, learnt, source)) = found.as_ref().and_then(way_of) else {
-        return Ok(None);
-    };
-    let Some(link) = netlink.link_at(interface).await? else {
-        return Ok(None);
-    };
-    Ok(Some(Underlay {
-        interface,
-        mtu: learnt.map_or(link.mtu, |learnt| learnt.min(link.mtu)),
-        source,
-    }))
+    match routes.try_next().await.map_err(io_error) {
+        Ok(found) => Ok(found.as_ref().and_then(way_of)),
+        Err(error) => match error.raw_os_error() {
+            Some(libc::ENETUNREACH | libc::EHOSTUNREACH | libc::EACCES) => Ok(None),
+            _ => Err(error),
+        },
+    }
 }
 
-fn way_of(route: &RouteMessage) -> Option<(IfIndex, Option<u32>, Option<IpAddr>)> {
-    let (mut interface, mut mtu, mut source) = (None, None, None);
+fn way_of(route: &RouteMessage) -> Option<Way> {
+    let (mut interface, mut learnt) = (None, None);
     for attribute in &route.attributes {
         match attribute {
             RouteAttribute::Oif(index) => interface = Some(IfIndex(*index)),
-            RouteAttribute::PrefSource(address) => source = super::routing::plain_address(address),
             RouteAttribute::Metrics(metrics) => {
-                mtu = metrics.iter().find_map(|metric| match metric {
+                learnt = metrics.iter().find_map(|metric| match metric {
                     RouteMetric::Mtu(bytes) => Some(*bytes),
                     _ => None,
                 });
@@ -140,7 +125,8 @@ fn way_of(route: &RouteMessage) -> Option<(IfIndex, Option<u32>, Option<IpAddr>)
             _ => {}
         }
     }
-    Some((interface?, mtu, source))
+    let interface = interface?;
+    Some(Way { interface, learnt })
 }
 
 #[cfg(test)]

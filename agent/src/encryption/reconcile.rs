@@ -23,17 +23,20 @@ use super::desired::nodes::Standing;
 use super::desired::ranges::NodeIds;
 use super::desired::{self, Desired, Inputs, routes};
 use super::device::{Device, DeviceSettings, DeviceState, ProcessPaths};
+use super::guarded::GuardedRanges;
 use super::key::{ClusterSecret, KeyStore, PublicKey};
 use super::link::{IfIndex, Netlink};
 use super::published::Publication;
-use super::{FirewallMark, InterfaceName, Port, RouteTable, peers, routing};
+use super::silence::Silence;
+use super::ways::Ways;
+use super::{FirewallMark, InterfaceName, Port, RouteTable, routing};
 use crate::config::{self, Config};
 use crate::datapath::encryption_maps::EncryptionMaps;
 use crate::datapath::settings::Settings;
 use crate::lifecycle::ReadyGuard;
 use crate::state::{Problem, SharedState};
 
-use findings::{problem, record_problem};
+use findings::{fragmented_problem, problem, record_problem};
 
 pub use remove::remove;
 
@@ -69,6 +72,9 @@ pub struct Encryption<A> {
     netlink: Netlink,
     device: Option<Device>,
     maps: EncryptionMaps,
+    guarded: GuardedRanges,
+    ways: Ways,
+    silence: Silence,
     ids: Option<NodeIds>,
     datapath: Settings,
     attach: A,
@@ -106,6 +112,9 @@ impl<A: AttachDevice> Encryption<A> {
             table: RouteTable::try_from(wireguard.route_table.get())?,
             node_name: config.node_name.clone(),
             keys: KeyStore::open(&config.paths.state)?,
+            guarded: GuardedRanges::below(&config.paths.state),
+            ways: Ways::default(),
+            silence: Silence::default(),
             secret: secret.transpose()?,
             published,
             process: process_paths(config)?,
@@ -152,25 +161,26 @@ impl<A: AttachDevice> Encryption<A> {
         };
         problems.extend(desired.problems.iter().cloned());
         self.guard(&ranges)?;
-        self.bring_device(&desired, &own).await?;
+        let tunnels = self.tunnels(&desired).await?;
+        self.bring_device(tunnels.device()).await?;
+        let device_state = self.bring_peers(&desired, &own).await?;
         let device = self.device.as_ref().context("the device was just made")?;
-        let changes = peers::plan(&desired.peers, &device.state().await?.peers);
-        if !changes.is_empty() {
-            tracing::info!(
-                changes = changes.len(),
-                peers = desired.peers.len(),
-                "peers"
-            );
-        }
-        device.apply(&changes).await?;
-        let source = self.datapath.addresses();
-        let index = device.index();
-        let wanted = routes::routing(&desired, routes::Device { index, source }, &self.config)?;
+        let to_device = routes::Device {
+            index: device.index(),
+            source: self.datapath.addresses(),
+            tunnels: &tunnels,
+        };
+        let wanted = routes::routing(&desired, to_device, &self.config)?;
         routing::apply(&self.netlink, self.table, &wanted).await?;
         self.maps
             .set_ranges(&ranges)
             .context("writing the ranges")?;
+        self.guarded
+            .write(&ranges)
+            .context("keeping the guarded ranges")?;
         problems.extend(self.findings(&desired)?);
+        problems.extend(self.silent(&desired, &device_state)?);
+        problems.extend(tunnels.fragmented().map(fragmented_problem));
         Ok((desired, problems))
     }
 }

@@ -23,7 +23,6 @@ use super::link::{IfIndex, Netlink, io_error};
 use super::values::{FirewallMark, Port, Prefix, RouteTable, RulePriority};
 
 pub use plan::{RoutingChange, plan};
-pub(super) use route_message::plain as plain_address;
 
 /// Number by which rules and routes are known as ours (`ip route` shows it as `proto 119`).
 pub const PROTOCOL: u8 = 119;
@@ -62,6 +61,7 @@ pub enum PortProtocol {
     /// UDP.
     Udp,
 }
+
 impl PortProtocol {
     fn number(self) -> u8 {
         match self {
@@ -77,7 +77,6 @@ impl PortProtocol {
     }
 }
 
-
 /// Which packets a rule is about: those that match everything it names.
 #[derive(Clone, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct Selector {
@@ -88,11 +87,11 @@ pub struct Selector {
     /// Destination.
     pub to: Option<Prefix>,
     /// Destination port.
+    pub port: Option<(PortProtocol, Port)>,
     /// Source port; with a destination port both have the same protocol.
     pub source_port: Option<(PortProtocol, Port)>,
     /// Protocol by its number, where no port is named.
     pub protocol: Option<u8>,
-    pub port: Option<(PortProtocol, Port)>,
     /// Turns the whole around: packets that do not match.
     pub not: bool,
 }

@@ -202,7 +202,7 @@ impl Node {
         self.block_on(async move |netlink| {
             let device = Device::create(&netlink, &settings, backend(), &paths).await;
             let device = device.expect("created");
-            device.set_private_key(&key).await.expect("set");
+            device.set_private_key(&key, &[]).await.expect("set");
             device
         })
     }

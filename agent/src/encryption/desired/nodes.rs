@@ -36,6 +36,16 @@ pub struct Member {
     pub excepted: bool,
 }
 
+impl Member {
+    /// Where the node's device listens, if it is a peer.
+    pub fn endpoint(&self) -> Option<SocketAddr> {
+        match self.standing {
+            Standing::Peer { endpoint, .. } => Some(endpoint),
+            _ => None,
+        }
+    }
+}
+
 /// Whether and how a node is reached encrypted.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Standing {

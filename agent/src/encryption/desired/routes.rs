@@ -21,6 +21,7 @@ use crate::encryption::link::IfIndex;
 use crate::encryption::routing::{
     Family, PortProtocol, Route, RouteTarget, Routing, Rule, RuleAction, Selector,
 };
+use crate::encryption::ways::Tunnels;
 use crate::encryption::{FirewallMark, InvalidValue, Port, Prefix, RouteTable, RulePriority};
 
 /// All bits of a mark.
@@ -28,11 +29,13 @@ const WHOLE_MARK: u32 = u32::MAX;
 
 /// What routing needs to know besides the objects.
 #[derive(Clone, Copy, Debug)]
-pub struct Device {
+pub struct Device<'a> {
     /// The WireGuard device.
     pub index: IfIndex,
     /// Addresses of this node, the source of what it sends itself.
     pub source: [Option<IpAddr>; 2],
+    /// What fits into the tunnels.
+    pub tunnels: &'a Tunnels,
 }
 
 /// Decides.
@@ -41,7 +44,7 @@ pub struct Device {
 /// A number in the settings that is not one of its kind.
 pub fn routing(
     desired: &Desired,
-    device: Device,
+    device: Device<'_>,
     config: &config::Encryption,
 ) -> Result<Routing, InvalidValue> {
     let settings = &config.wireguard;
@@ -51,13 +54,16 @@ pub fn routing(
     let mut routing = Routing::default();
     for member in desired.peer_nodes() {
         let own = member.addresses.iter().copied().map(Prefix::from);
+        let mtu = member
+            .endpoint()
+            .and_then(|endpoint| device.tunnels.route(endpoint.ip()));
         for to in member.pods.iter().copied().chain(own) {
             let [v4, v6] = device.source;
             let route = Route {
                 to,
                 target: RouteTarget::Device(device.index),
                 source: if to.is_ipv4() { v4 } else { v6 },
-                mtu: None,
+                mtu,
             };
             routing.routes.insert(to, route);
         }
@@ -116,12 +122,6 @@ pub fn routing(
     Ok(routing)
 }
 
-/// As few prefixes as cover exactly the pods of all peers: rules are asked one by one.
-fn pods_of_peers(desired: &Desired) -> BTreeSet<Prefix> {
-    let pods = desired.peer_nodes().flat_map(|member| &member.pods);
-    let nets: Vec<IpNet> = pods.map(|prefix| prefix.net()).collect();
-    IpNet::aggregate(&nets)
-        .into_iter()
 /// Protocols of the nodes' own packets that enter the device; `None` is all.
 ///
 /// IPv4 names them one by one. A node answers an ARP request only if the way back to the asking node
@@ -160,6 +160,12 @@ fn of_ports_in_clear(config: &config::Encryption) -> Result<Vec<Selector>, Inval
     Ok(selectors)
 }
 
+/// As few prefixes as cover exactly the pods of all peers: rules are asked one by one.
+fn pods_of_peers(desired: &Desired) -> BTreeSet<Prefix> {
+    let pods = desired.peer_nodes().flat_map(|member| &member.pods);
+    let nets: Vec<IpNet> = pods.map(|prefix| prefix.net()).collect();
+    IpNet::aggregate(&nets)
+        .into_iter()
         .map(Prefix::from)
         .collect()
 }

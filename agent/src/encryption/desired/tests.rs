@@ -9,6 +9,7 @@ use super::*;
 use crate::encryption::key::PrivateKey;
 use crate::encryption::link::IfIndex;
 use crate::encryption::routing::RuleAction;
+use crate::encryption::ways::Tunnels;
 use crate::state::{Change, Node, Object};
 
 /// A cluster in which `this` is the node of the agent.
@@ -189,12 +190,12 @@ fn nobody_gets_the_nodes_own_addresses_or_everything() {
         let thief = cluster.peer("thief", 0, "198.51.100.9", pods);
         assert_eq!(cluster.allowed(thief), ["198.51.100.9/32"], "{pods}");
         assert_eq!(cluster.problems(), ["Node thief spec.podCIDRs"], "{pods}");
-    }
         let node = Some(IpcacheValue::NODE | IpcacheValue::LOCAL);
         assert_eq!(cluster.flags("192.0.2.1/32"), node, "{pods}");
         if pods != "192.0.2.1/32" {
             assert_eq!(cluster.flags(pods), None, "whoever else is in {pods}");
         }
+    }
     // Not even the own range of this node, by an older node.
     let mut cluster = Cluster::new();
     let thief = cluster.peer("thief", 0, "192.0.2.9", "10.1.1.0/24");
@@ -313,6 +314,66 @@ fn numbers_of_nodes_survive_a_restart_and_are_not_given_twice_at_once() {
 }
 
 #[test]
+fn excepted_nodes_are_the_operators_word() {
+    let mut cluster = Cluster::new();
+    let with_label = |cluster: &mut Cluster, name: &str| {
+        let mut node = cluster.state.node(name).unwrap().clone();
+        node.labels
+            .insert("node-role.kubernetes.io/control-plane".into(), "".into());
+        cluster
+            .state
+            .apply(vec![Change::Upsert(Object::Node(node))]);
+    };
+    cluster.peer("other", 2, "192.0.2.2", "10.1.2.0/24");
+    cluster.peer("control", 3, "192.0.2.3", "10.1.3.0/24");
+    cluster.node("keyless", 4, "192.0.2.4", "10.1.4.0/24", &[]);
+    with_label(&mut cluster, "control");
+    with_label(&mut cluster, "keyless");
+    let (peer, clear) = (
+        IpcacheValue::NODE | IpcacheValue::PEER,
+        IpcacheValue::CLEAR_ALLOWED,
+    );
+    let flags = |cluster: &Cluster| {
+        ["192.0.2.2/32", "192.0.2.3/32", "192.0.2.4/32"].map(|it| cluster.flags(it).unwrap())
+    };
+    let keyless = IpcacheValue::NODE | clear;
+    assert_eq!(flags(&cluster), [peer, peer, keyless]);
+    cluster.config.node = true;
+    assert_eq!(flags(&cluster), [peer, peer | clear, keyless]);
+    with_label(&mut cluster, "this");
+    assert_eq!(flags(&cluster), [peer | clear, peer | clear, keyless]);
+    assert_eq!(
+        cluster.flags("10.1.3.0/24"),
+        Some(IpcacheValue::POD | IpcacheValue::PEER),
+        "its pods are not excepted"
+    );
+}
+
+#[test]
+fn packets_of_nodes_leave_the_tunnel_out_by_their_ports_both_ways() {
+    let mut cluster = Cluster::new();
+    cluster.peer("other", 2, "192.0.2.2", "10.1.2.0/24");
+    cluster.config.node = true;
+    cluster.config.node_except_ports = vec![config::Count::new(10_250)];
+    let device = Device {
+        index: IfIndex(7),
+        source: [None, None],
+        tunnels: &Tunnels::default(),
+    };
+    let routing = routing(&cluster.desired(), device, &cluster.config).unwrap();
+    let shown: Vec<_> = routing.rules.iter().map(ToString::to_string).collect();
+    for rule in [
+        "rule 64: from all ipproto tcp dport 10250 lookup main",
+        "rule 64: from all ipproto tcp sport 10250 lookup main",
+        "rule 64: from all ipproto udp sport 51871 lookup main",
+        "rule 65: from all ipproto 6 lookup 51871",
+        "IPv6 rule 65: from all lookup 51871",
+    ] {
+        assert!(shown.iter().any(|it| it == rule), "{rule} in {shown:#?}");
+    }
+}
+
+#[test]
 fn rules_are_few_and_encrypted_packets_come_first() {
     let mut cluster = Cluster::new();
     for number in 2..=9 {
@@ -322,6 +383,7 @@ fn rules_are_few_and_encrypted_packets_come_first() {
     let device = Device {
         index: IfIndex(7),
         source: [Some("192.0.2.1".parse().unwrap()), None],
+        tunnels: &Tunnels::default(),
     };
     let routing = routing(&cluster.desired(), device, &cluster.config).unwrap();
     assert_eq!(routing.routes.len(), 16);

@@ -33,18 +33,16 @@ pub async fn read(name: &InterfaceName, backend: Backend) -> io::Result<DeviceSt
     .await
 }
 
-/// Sets the private key.
+/// Sets the private key, and makes changes of peers in the same request.
 pub async fn set_private_key(
     name: &InterfaceName,
     backend: Backend,
     key: &PrivateKey,
+    changes: &[PeerChange],
 ) -> io::Result<()> {
-    update(
-        name,
-        backend,
-        DeviceUpdate::new().set_private_key(Key(*key.expose())),
-    )
-    .await
+    let peers: Vec<_> = changes.iter().flat_map(builders).collect();
+    let key = DeviceUpdate::new().set_private_key(Key(*key.expose()));
+    update(name, backend, key.add_peers(&peers)).await
 }
 
 /// Sets the mark of encrypted packets.

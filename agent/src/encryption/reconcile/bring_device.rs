@@ -1,6 +1,4 @@
-//! The device: made or adopted, with its key, its MTU and its programs.
-
-use std::net::IpAddr;
+//! The device: made or adopted, with its key, its peers, its MTU and its programs.
 
 use anyhow::Context;
 
@@ -8,19 +6,16 @@ use super::own_keys::OwnKeys;
 use super::{AttachDevice, Encryption, MTU_WITHOUT_PEERS};
 use crate::config::Implementation;
 use crate::encryption::desired::Desired;
-use crate::encryption::desired::nodes::Standing;
-use crate::encryption::device::{Backend, Device, DeviceError};
+use crate::encryption::device::{Backend, Device, DeviceError, DeviceState};
+use crate::encryption::peers;
 use crate::encryption::settings::HostSettings;
-use crate::encryption::{mtu, routing};
+use crate::encryption::ways::Tunnels;
 
 impl<A: AttachDevice> Encryption<A> {
-    /// Makes or adopts the device, gives it its key and MTU, and attaches the programs.
-    pub(super) async fn bring_device(
-        &mut self,
-        desired: &Desired,
-        own: &OwnKeys,
-    ) -> anyhow::Result<()> {
-        self.settings.mtu = self.mtu(desired).await?;
+    /// Makes or adopts the device, gives it its MTU, and attaches the programs.
+    pub(super) async fn bring_device(&mut self, mtu: Option<u32>) -> anyhow::Result<()> {
+        let configured = Some(self.config.wireguard.mtu.get()).filter(|mtu| *mtu != 0);
+        self.settings.mtu = configured.or(mtu).unwrap_or(MTU_WITHOUT_PEERS);
         if self.device.is_none() {
             let device = self.create().await?;
             HostSettings::default()
@@ -31,7 +26,6 @@ impl<A: AttachDevice> Encryption<A> {
         }
         let device = self.device.as_ref().context("the device was just made")?;
         device.set_mtu(&self.netlink, self.settings.mtu).await?;
-        device.set_private_key(&own.active.key).await?;
         self.datapath
             .set_encrypted_mtu(self.settings.mtu)
             .context("writing the settings")?;
@@ -53,31 +47,43 @@ impl<A: AttachDevice> Encryption<A> {
         Device::create(&self.netlink, &self.settings, backend, &self.process).await
     }
 
-    /// The MTU asked for, or what the way to the peers leaves: one peer of each family is asked for.
-    async fn mtu(&self, desired: &Desired) -> anyhow::Result<u32> {
-        let configured = self.config.wireguard.mtu.get();
-        if configured != 0 {
-            return Ok(configured);
+    /// Gives the device its key and its peers. Returns its state from before.
+    pub(super) async fn bring_peers(
+        &self,
+        desired: &Desired,
+        own: &OwnKeys,
+    ) -> anyhow::Result<DeviceState> {
+        let device = self.device.as_ref().context("the device was just made")?;
+        let state = device.state().await?;
+        let changes = peers::plan(&desired.peers, &state.peers);
+        if !changes.is_empty() {
+            tracing::info!(
+                changes = changes.len(),
+                peers = desired.peers.len(),
+                "peers"
+            );
         }
-        let endpoints = desired
-            .peer_nodes()
-            .filter_map(|member| match &member.standing {
-                Standing::Peer { endpoint, .. } => Some(endpoint.ip()),
-                _ => None,
-            });
-        let (v4, v6): (Vec<IpAddr>, Vec<IpAddr>) = endpoints.partition(IpAddr::is_ipv4);
-        let mut smallest = None;
-        for (family, endpoint) in [
-            (routing::Family::V4, v4.first()),
-            (routing::Family::V6, v6.first()),
-        ] {
-            let Some(endpoint) = endpoint else { continue };
-            let way = mtu::underlay(&self.netlink, *endpoint, self.settings.mark).await?;
-            if let Some(way) = way {
-                let bytes = mtu::tunnel(way.mtu, family, true).bytes;
-                smallest = Some(smallest.map_or(bytes, |other: u32| other.min(bytes)));
-            }
+        if state.public_key == Some(own.active.key.public()) {
+            device.apply(&changes).await?;
+        } else {
+            device.set_private_key(&own.active.key, &changes).await?;
+            // Whoever sends to us learns the new key by this; nobody could reach us until then.
+            device.call(&desired.peers).await?;
         }
-        Ok(smallest.unwrap_or(MTU_WITHOUT_PEERS))
+        Ok(state)
+    }
+
+    /// What fits into the tunnels to all peers; nothing is looked at where the MTU is configured.
+    pub(super) async fn tunnels(&mut self, desired: &Desired) -> anyhow::Result<Tunnels> {
+        if self.config.wireguard.mtu.get() != 0 {
+            return Ok(Tunnels::default());
+        }
+        let endpoints = desired.peer_nodes().filter_map(|member| member.endpoint());
+        let endpoints = endpoints.map(|endpoint| endpoint.ip()).collect();
+        let tunnels = self
+            .ways
+            .follow(&self.netlink, &endpoints, self.settings.mark)
+            .await;
+        tunnels.context("looking at the ways to the peers")
     }
 }

@@ -24,12 +24,7 @@ impl<A> Encryption<A> {
                 .forget(gone)
                 .context("forgetting a node's account")?;
         }
-        Ok(ranges::ranges(
-            desired,
-            state,
-            &self.config,
-            ids,
-        ))
+        Ok(ranges::ranges(desired, state, &self.config, ids))
     }
 
     /// Guards what is not guarded yet, and takes nothing for reachable that was not before.

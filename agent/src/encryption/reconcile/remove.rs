@@ -6,6 +6,7 @@ use super::{device_name, process_paths};
 use crate::config::Config;
 use crate::encryption::RouteTable;
 use crate::encryption::device::{Device, DeviceError};
+use crate::encryption::guarded::GuardedRanges;
 use crate::encryption::key::KeyStore;
 use crate::encryption::link::Netlink;
 use crate::encryption::published::Published;
@@ -25,6 +26,9 @@ pub async fn remove(config: &Config, all: bool) -> anyhow::Result<()> {
     Published::below(&config.source.manifests.directory)
         .remove(&config.node_name)
         .context("removing what was published")?;
+    GuardedRanges::below(&config.paths.state)
+        .remove()
+        .context("forgetting the guarded ranges")?;
     if all && KeyStore::exists(&config.paths.state) {
         KeyStore::open(&config.paths.state)?.remove_all()?;
     }

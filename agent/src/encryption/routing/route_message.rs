@@ -108,7 +108,7 @@ pub fn to_route(message: &RouteMessage) -> Option<Route> {
 }
 
 /// An address of a route; `None` for what is none of IP.
-pub fn plain(address: &RouteAddress) -> Option<IpAddr> {
+fn plain(address: &RouteAddress) -> Option<IpAddr> {
     match address {
         RouteAddress::Inet(address) => Some((*address).into()),
         RouteAddress::Inet6(address) => Some((*address).into()),

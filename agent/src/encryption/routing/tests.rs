@@ -326,12 +326,13 @@ fn the_way_to_an_endpoint_is_found_with_its_mtu() {
         ip("route add 198.51.100.0/24 via 192.0.2.2 mtu 1300");
         ip("rule add fwmark 0xe1f0 to 203.0.113.0/24 prohibit");
         let way = async |to: [u8; 4]| {
-            let way = crate::encryption::mtu::underlay(&netlink, to.into(), mark()).await;
-            way.expect("answered").map(|way| (way.mtu, way.source))
+            let way = crate::encryption::mtu::way(&netlink, to.into(), mark()).await;
+            let way = way.expect("answered")?;
+            let link = netlink.link_at(way.interface).await.expect("answered");
+            Some((link.expect("it is there").mtu, way.learnt))
         };
-        let source = Some(IpAddr::from([192, 0, 2, 1]));
-        assert_eq!(way([192, 0, 2, 9]).await, Some((1400, source)));
-        assert_eq!(way([198, 51, 100, 9]).await, Some((1300, source)));
+        assert_eq!(way([192, 0, 2, 9]).await, Some((1400, None)));
+        assert_eq!(way([198, 51, 100, 9]).await, Some((1400, Some(1300))));
         assert_eq!(way([8, 8, 8, 8]).await, None);
         assert_eq!(way([203, 0, 113, 9]).await, None, "the mark counts");
     });

@@ -162,8 +162,10 @@ impl Protocol {
             .set_static_private(identity.private.clone(), identity.public, limiter);
     }
 
-    pub fn set_keepalive(&mut self, keepalive: Option<NonZeroU16>) {
-        self.keepalive = keepalive;
+    /// Returns whether silence is broken from now on, and was not before.
+    pub fn set_keepalive(&mut self, keepalive: Option<NonZeroU16>) -> bool {
+        let before = std::mem::replace(&mut self.keepalive, keepalive);
+        before.is_none() && keepalive.is_some()
     }
 
     /// Whether silence has lasted too long.

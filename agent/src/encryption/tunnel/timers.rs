@@ -4,6 +4,8 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use super::Tunnel;
+use super::peer::Peer;
+use super::table::Table;
 
 /// Time between two looks at the clock; boringtun asks for it.
 pub(super) const TICK: Duration = Duration::from_millis(250);
@@ -29,4 +31,15 @@ pub(super) fn tick(tunnel: &Arc<Tunnel>) {
             peer.send(0, sockets, keepalive);
         }
     }
+}
+
+/// Sends an empty packet to a peer now; a handshake first if there is no session.
+pub(super) fn break_silence(table: &Table, peer: &Peer) {
+    let Some(sockets) = table.sockets().filter(|_| peer.endpoint().is_some()) else {
+        return;
+    };
+    let mut message = [0; MESSAGE];
+    let mut protocol = peer.protocol();
+    let keepalive = protocol.sending().encapsulate(&[], &mut message);
+    peer.send(0, sockets, keepalive);
 }

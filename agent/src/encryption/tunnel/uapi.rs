@@ -19,7 +19,7 @@ use zeroize::Zeroizing;
 
 use self::request::{PeerSetting, Request, Setting};
 use super::table::Table;
-use super::{Tunnel, receive};
+use super::{Tunnel, receive, timers};
 use crate::encryption::InterfaceName;
 use crate::encryption::key::KEY_BYTES;
 
@@ -161,7 +161,12 @@ fn apply_peer(
         match setting {
             PeerSetting::PresharedKey(key) => peer.set_preshared_key(key.clone(), &identity),
             PeerSetting::Endpoint(endpoint) => peer.set_endpoint(*endpoint),
-            PeerSetting::Keepalive(seconds) => peer.protocol().set_keepalive(*seconds),
+            // As the kernel's device does.
+            PeerSetting::Keepalive(seconds) => {
+                if peer.protocol().set_keepalive(*seconds) {
+                    timers::break_silence(table, &peer);
+                }
+            }
             PeerSetting::ReplaceAllowedIps => table.take_all_prefixes(&peer),
             PeerSetting::AddAllowedIp(prefix) => table.give_prefix(*prefix, &peer),
             PeerSetting::RemoveAllowedIp(prefix) => table.take_prefix(*prefix, &peer),
