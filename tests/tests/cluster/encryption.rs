@@ -1,167 +1,204 @@
-//! Traffic between pods of different nodes, seen by someone on the wire between them.
+//! Traffic between nodes, seen by someone on the wire between them.
+//!
+//! The same with the kernel's WireGuard and with the process: agents pick by what the kernel has,
+//! and nothing here asks which it was.
+
+#[path = "encryption/attackers.rs"]
+mod attackers;
+#[path = "encryption/basics.rs"]
+mod basics;
+#[path = "encryption/nodes.rs"]
+mod nodes;
+#[path = "encryption/removal.rs"]
+mod removal;
+#[path = "encryption/rotation.rs"]
+mod rotation;
+#[path = "encryption/services.rs"]
+mod services;
+#[path = "encryption/sizes.rs"]
+mod sizes;
+#[path = "encryption/stock.rs"]
+mod stock;
+#[path = "encryption/strict.rs"]
+mod strict;
 
 use std::net::IpAddr;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::thread;
 use std::time::Duration;
 
-use anyhow::{Result, ensure};
+use anyhow::{Context, Result, bail, ensure};
+use serde_json::Value;
 use weir_tests::agent::AgentConfig;
-use weir_tests::capture::Captured;
-use weir_tests::cluster::Pod;
+use weir_tests::capture::between::BetweenNodes;
+use weir_tests::capture::{Capture, Captured};
+use weir_tests::cluster::{Node, Pod};
 use weir_tests::traffic::server::HTTP_PORT;
-use weir_tests::{Cluster, wait};
+use weir_tests::{Cluster, Place, wait};
 
-use crate::setting::{HTTP, SOON, ordinary, wait_for_web, web};
+use crate::setting::{SOON, ordinary, web};
 
 /// UDP port of the nodes' devices.
 const WIREGUARD_PORT: u16 = 51_871;
+/// Name of the nodes' devices.
+const DEVICE: &str = "weir_wg0";
+/// Counter of what was not let out in clear text.
+const DROPPED: &str = "drop_unencrypted";
 
-fn start(name: &str) -> Result<Cluster> {
-    let config = AgentConfig {
+/// Agents that encrypt, with more settings of `encryption`.
+fn encrypting(settings: Value) -> AgentConfig {
+    AgentConfig {
         encryption: true,
+        encryption_settings: settings,
         ..AgentConfig::default()
-    };
-    let cluster = ordinary(name).agents(config).start()?;
+    }
+}
+
+/// The usual cluster, encrypting, its servers up, the keys of its nodes not exchanged yet.
+fn start(name: &str, settings: Value) -> Result<Cluster> {
+    let cluster = ordinary(name).agents(encrypting(settings)).start()?;
     cluster.serve()?;
     cluster.apply(&web().over(cluster.web_pods()))?;
     Ok(cluster)
 }
 
-/// A serving pod of the other node than that of `asker`.
+/// A serving pod of another node than that of `asker`.
 fn remote(cluster: &Cluster) -> Result<&Pod> {
     let here = cluster.pod("asker")?.node_name();
     let found = cluster.web_pods().find(|pod| pod.node_name() != here);
-    found.ok_or_else(|| anyhow::anyhow!("all pods are on {here}"))
+    found.with_context(|| format!("all pods are on {here}"))
+}
+
+/// One request from `place`, which must be answered soon.
+fn ask_from(place: &Place, address: IpAddr) -> Result<()> {
+    let traffic = place.http(address, HTTP_PORT).requests(1);
+    let report = traffic.timeout(Duration::from_millis(500)).run()?;
+    ensure!(
+        report.failed == 0,
+        "{} to {address}: {:?}",
+        place.name(),
+        report.failures.0
+    );
+    Ok(())
 }
 
 /// One request from `asker`.
 fn ask(cluster: &Cluster, address: IpAddr) -> Result<()> {
-    let traffic = cluster.pod("asker")?.http(address, HTTP_PORT).requests(1);
-    let report = traffic.timeout(Duration::from_millis(500)).run()?;
-    ensure!(report.failed == 0, "{:?}", report.failures.0);
+    ask_from(cluster.pod("asker")?, address)
+}
+
+/// Fails if `address` answers `place`.
+fn must_not_answer(place: &Place, address: IpAddr) -> Result<()> {
+    if ask_from(place, address).is_ok() {
+        bail!("{address} answered {}", place.name());
+    }
     Ok(())
 }
 
-/// Packets between the nodes' underlay addresses that are encrypted, and packets with the address
-/// of a pod that someone on the wire can read.
-fn encrypted_and_clear(cluster: &Cluster, captured: &Captured) -> (usize, usize) {
-    let encrypted = captured.matching(|it| it.destination.port() == WIREGUARD_PORT);
-    let pods: Vec<IpAddr> = cluster
-        .pods()
-        .iter()
-        .flat_map(|pod| pod.address().both())
-        .collect();
-    let clear = captured
-        .matching(|it| pods.contains(&it.source.ip()) || pods.contains(&it.destination.ip()));
-    (encrypted.len(), clear.len())
+/// Waits until `place` gets an answer from all of `addresses`.
+fn wait_for_answers(place: &Place, addresses: impl IntoIterator<Item = IpAddr>) -> Result<()> {
+    for address in addresses {
+        wait::until(&format!("{address} to answer"), SOON, || {
+            ask_from(place, address)
+        })?;
+    }
+    Ok(())
 }
 
-#[test]
-fn nothing_between_pods_of_two_nodes_can_be_read_on_the_wire() -> Result<()> {
-    let cluster = start("encrypted")?;
-    let capture = cluster.node("node2")?.capture("eth0")?;
-    let remote = remote(&cluster)?;
-
-    // Before the nodes know each other's keys nothing passes, encrypted or not.
-    for address in remote.address().both() {
-        ensure!(
-            ask(&cluster, address).is_err(),
-            "{address} answered in clear text"
-        );
-    }
+/// Exchanges the nodes' keys, and waits until `asker` reaches the other node in both families.
+fn connect(cluster: &Cluster) -> Result<()> {
     cluster.distribute_keys()?;
-    for address in remote.address().both() {
-        wait::until(&format!("pod {address} to answer"), SOON, || {
-            ask(&cluster, address)
-        })?;
-        let requests = cluster.pod("asker")?.http(address, HTTP_PORT).requests(200);
-        let report = requests.run()?;
-        ensure!(report.failed == 0, "{:?}", report.failures.0);
-    }
+    wait_for_answers(cluster.pod("asker")?, remote(cluster)?.address().both())
+}
 
-    // From outside by way of node1 to pods of node2, and back.
-    wait_for_web(&cluster)?;
-    for vip in cluster.vips(0) {
-        let report = cluster
-            .client("client")?
-            .http(vip, HTTP)
-            .requests(200)
-            .run()?;
-        assert_eq!((report.failed, report.backends.len()), (0, 4), "{report:?}");
-    }
+/// Hands the nodes' records on as they change, as the API server of a cluster does, while `action`
+/// runs.
+fn while_records_are_passed_on<T>(
+    cluster: &Cluster,
+    action: impl FnOnce() -> Result<T>,
+) -> Result<T> {
+    let done = AtomicBool::new(false);
+    thread::scope(|scope| {
+        scope.spawn(|| {
+            while !done.load(Ordering::SeqCst) {
+                // The action fails if it needs what could not be passed on.
+                let _ = cluster.distribute_keys();
+                thread::sleep(Duration::from_millis(50));
+            }
+        });
+        let result = action();
+        done.store(true, Ordering::SeqCst);
+        result
+    })
+}
 
-    let (encrypted, clear) = encrypted_and_clear(&cluster, &capture.finish()?);
-    assert_eq!(clear, 0, "packets of pods in clear text");
-    ensure!(encrypted > 1_000, "{encrypted} encrypted packets");
-    let status = cluster.node("node1")?.agent()?.status()?;
-    let dropped = status.counter("drop_unencrypted");
+/// Looks at all that passes by the wire of `node2`, outside of the node.
+fn look(cluster: &Cluster) -> Result<Capture> {
+    cluster.underlay().capture("node2")
+}
+
+/// Packets between the nodes: fails if one could be read, or fewer than `at_least` were encrypted.
+fn assert_unreadable(cluster: &Cluster, captured: &Captured, at_least: usize) -> Result<()> {
+    ensure!(captured.left_out == 0, "the capture overflowed");
+    let between = captured.between(&cluster.nodes_on_wire()?, WIREGUARD_PORT);
     ensure!(
-        dropped > 0,
-        "what was tried before keys were known is counted: {}",
-        status.0
+        between.readable.is_empty(),
+        "{} readable packets:\n{}",
+        between.readable.len(),
+        BetweenNodes::shown(&between.readable)
+    );
+    let encrypted = between.wireguard.len();
+    ensure!(
+        encrypted >= at_least,
+        "{encrypted} encrypted packets where {at_least} were expected"
     );
     Ok(())
 }
 
-#[test]
-fn encryption_goes_on_without_an_agent_and_over_its_restart() -> Result<()> {
-    let cluster = start("enc-restart")?;
-    cluster.distribute_keys()?;
-    let remote = remote(&cluster)?.address().both();
-    for address in remote {
-        wait::until(&format!("pod {address} to answer"), SOON, || {
-            ask(&cluster, address)
-        })?;
-    }
-    let capture = cluster.node("node2")?.capture("eth0")?;
-    let agent = cluster.node("node1")?.agent()?;
-    agent.kill9()?;
-    for address in remote {
-        let requests = cluster.pod("asker")?.http(address, HTTP_PORT).requests(100);
-        assert_eq!(requests.run()?.failed, 0, "without an agent");
-    }
-    agent.start()?;
-    for address in remote {
-        let requests = cluster.pod("asker")?.http(address, HTTP_PORT).requests(100);
-        assert_eq!(requests.run()?.failed, 0, "with a new agent");
-    }
-    let (encrypted, clear) = encrypted_and_clear(&cluster, &capture.finish()?);
-    assert_eq!(clear, 0);
-    ensure!(encrypted > 400, "{encrypted}");
-    Ok(())
+/// Waits until the agent of `node` reports a problem with all of `words`.
+fn wait_for_problem(node: &Node, words: &[&str]) -> Result<()> {
+    wait::until(
+        &format!("{} to report {words:?}", node.name()),
+        SOON,
+        || {
+            let problems = node.agent()?.status()?.problems();
+            let is_it = |problem: &String| words.iter().all(|word| problem.contains(word));
+            ensure!(problems.iter().any(is_it), "{problems:?}");
+            Ok(())
+        },
+    )
 }
 
-#[test]
-fn uninstall_leaves_no_device_rule_route_or_key() -> Result<()> {
-    let cluster = start("enc-uninstall")?;
-    cluster.distribute_keys()?;
-    let address = remote(&cluster)?.address().both()[0];
-    wait::until("the pod to answer", SOON, || ask(&cluster, address))?;
-    let node = cluster.node("node1")?;
+/// Restarts the agent of a node with another configuration.
+fn restart_with(node: &Node, config: &AgentConfig) -> Result<()> {
     let agent = node.agent()?;
+    agent.configure(config)?;
     agent.stop()?;
-    let config = "/run/weir/agent.yaml";
-    let output = agent
-        .command()?
-        .args(["uninstall", "--config", config])
-        .output()?;
-    ensure!(
-        output.status.success(),
-        "{}",
-        String::from_utf8_lossy(&output.stderr)
-    );
-    let links = node.output("ip", &["link", "show"])?;
-    ensure!(!links.contains("weir"), "{links}");
-    for family in ["-4", "-6"] {
-        let rules = node.output("ip", &[family, "rule", "show"])?;
-        ensure!(!rules.contains("51871"), "{rules}");
-        let routes = node.output("ip", &[family, "route", "show", "table", "all"])?;
-        ensure!(!routes.contains("51871"), "{routes}");
-    }
-    let left = std::fs::read_dir(agent.manifests().join("published"))?.count();
-    assert_eq!(left, 1, "the record of the other node alone");
-    ensure!(
-        !agent.manifests().join("../state/encryption").exists(),
-        "the key is gone"
-    );
-    Ok(())
+    agent.start()
+}
+
+/// The text of the record that `node` has published.
+fn record(node: &Node) -> Result<String> {
+    let file = format!("{}.yaml", node.name());
+    let path = node.agent()?.manifests().join("published").join(file);
+    wait::until("the record", SOON, || {
+        std::fs::read_to_string(&path).context("read it")
+    })
+}
+
+/// A key in the record that `node` has published, by its annotation.
+fn published_key(node: &Node, annotation: &str) -> Result<Option<String>> {
+    let record: Value = serde_yaml_ng::from_str(&record(node)?).context("read the record")?;
+    let annotations = &record["metadata"]["annotations"];
+    Ok(annotations[annotation].as_str().map(str::to_owned))
+}
+
+const KEY: &str = "weir.dev/wireguard-public-key";
+const NEXT_KEY: &str = "weir.dev/wireguard-public-key-next";
+
+/// A record of the node `name` with this key.
+fn record_of(name: &str, key: &str) -> String {
+    format!(
+        "apiVersion: v1\nkind: Node\nmetadata:\n  name: {name}\n  annotations:\n    {KEY}: \"{key}\"\n"
+    )
 }

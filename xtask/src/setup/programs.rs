@@ -17,7 +17,7 @@ const fn program(name: &'static str, package: &'static str, why: &'static str) -
 }
 
 /// What clusters of network namespaces need.
-pub const NETWORK: [Program; 3] = [
+pub const NETWORK: [Program; 5] = [
     program(
         "ip",
         "iproute2",
@@ -32,6 +32,16 @@ pub const NETWORK: [Program; 3] = [
         "bpftool",
         "bpftool",
         "shows that nothing of ours is left in the kernel",
+    ),
+    program(
+        "wg",
+        "wireguard-tools",
+        "sets a device up by hand, and shows what ours are",
+    ),
+    program(
+        "wireguard-go",
+        "wireguard-go",
+        "is a WireGuard of others where the kernel has none",
     ),
 ];
 

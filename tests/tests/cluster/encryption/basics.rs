@@ -1,0 +1,107 @@
+//! Encryption from the first packet on, without an agent, and gone without a trace.
+
+use anyhow::{Result, ensure};
+use serde_json::{Value, json};
+use weir_tests::traffic::server::HTTP_PORT;
+use weir_tests::wait;
+
+use super::{
+    DROPPED, assert_unreadable, connect, look, must_not_answer, remote, start, wait_for_answers,
+};
+use crate::setting::{HTTP, SOON, ordinary, wait_for_web};
+
+#[test]
+fn nothing_between_pods_of_two_nodes_can_be_read_on_the_wire() -> Result<()> {
+    let cluster = start("encrypted", Value::Null)?;
+    let capture = look(&cluster)?;
+    let remote = remote(&cluster)?;
+
+    // Before the nodes know each other's keys nothing passes, encrypted or not.
+    for address in remote.address().both() {
+        must_not_answer(cluster.pod("asker")?, address)?;
+    }
+    connect(&cluster)?;
+    for address in remote.address().both() {
+        let requests = cluster.pod("asker")?.http(address, HTTP_PORT).requests(200);
+        let report = requests.run()?;
+        ensure!(report.failed == 0, "{:?}", report.failures.0);
+    }
+
+    // From outside by way of node1 to pods of node2, and back.
+    wait_for_web(&cluster)?;
+    for vip in cluster.vips(0) {
+        let requests = cluster.client("client")?.http(vip, HTTP).requests(200);
+        let report = requests.run()?;
+        assert_eq!((report.failed, report.backends.len()), (0, 4), "{report:?}");
+    }
+
+    assert_unreadable(&cluster, &capture.finish()?, 1_000)?;
+    let status = cluster.node("node1")?.agent()?.status()?;
+    let dropped = status.counter(DROPPED);
+    ensure!(
+        dropped > 0,
+        "what was tried before keys were known is counted: {}",
+        status.0
+    );
+    Ok(())
+}
+
+#[test]
+fn encryption_goes_on_without_an_agent_and_over_its_restart() -> Result<()> {
+    let cluster = start("enc-restart", Value::Null)?;
+    connect(&cluster)?;
+    let remote = remote(&cluster)?.address().both();
+    let capture = look(&cluster)?;
+    let agent = cluster.node("node1")?.agent()?;
+    agent.kill9()?;
+    for address in remote {
+        let requests = cluster.pod("asker")?.http(address, HTTP_PORT).requests(100);
+        assert_eq!(requests.run()?.failed, 0, "without an agent");
+    }
+    agent.start()?;
+    for address in remote {
+        let requests = cluster.pod("asker")?.http(address, HTTP_PORT).requests(100);
+        assert_eq!(requests.run()?.failed, 0, "with a new agent");
+    }
+    assert_unreadable(&cluster, &capture.finish()?, 400)
+}
+
+/// Two nodes with different secrets have no session; with the same one they have.
+#[test]
+fn nodes_with_different_secrets_do_not_talk() -> Result<()> {
+    let path = "/run/weir/secret";
+    let settings = json!({ "wireguard": { "presharedSecretFile": path } });
+    let builder = ordinary("enc-secret").agents(super::encrypting(settings));
+    let cluster = builder.agents_later().start()?;
+    cluster.serve()?;
+    let secret = |node: &str, text: &str| -> Result<()> {
+        let agent = cluster.node(node)?.agent()?;
+        Ok(std::fs::write(agent.directory().join("secret"), text)?)
+    };
+    secret("node1", "the secret of a cluster, thirty-two bytes")?;
+    secret("node2", "the secret of another, thirty-two bytes.")?;
+    let capture = look(&cluster)?;
+    cluster.start_agents()?;
+    cluster.distribute_keys()?;
+    let asker = cluster.pod("asker")?;
+    let addresses = remote(&cluster)?.address().both();
+    let node1 = cluster.node("node1")?;
+    // Once packets are encrypted for it; nothing is due from a peer that nobody sends to.
+    wait::until("node2 to be missed", SOON * 2, || {
+        must_not_answer(asker, addresses[0])?;
+        let problems = node1.agent()?.status()?.problems();
+        let missed = |it: &String| it.contains("Node node2") && it.contains("does not answer");
+        ensure!(problems.iter().any(missed), "{problems:?}");
+        Ok(())
+    })?;
+    for address in addresses {
+        must_not_answer(asker, address)?;
+    }
+
+    let agent = cluster.node("node2")?.agent()?;
+    agent.stop()?;
+    secret("node2", "the secret of a cluster, thirty-two bytes")?;
+    agent.start()?;
+    wait_for_answers(asker, addresses)?;
+    assert_unreadable(&cluster, &capture.finish()?, 20)
+}

@@ -1,0 +1,63 @@
+//! New keys while connections go on.
+
+use std::time::{Duration, Instant};
+
+use anyhow::{Context, Result, ensure};
+use serde_json::json;
+use weir_tests::cluster::Node;
+use weir_tests::traffic::server::ECHO_PORT;
+use weir_tests::wait;
+
+use super::{KEY, NEXT_KEY, assert_unreadable, connect, look, published_key, remote, start};
+use crate::setting::SOON;
+
+/// A connection may stand still for so long while a key changes.
+const STALL: Duration = Duration::from_secs(1);
+
+/// Both nodes replace their keys by age, at about the same time, while streams go on. The others hear
+/// of a key before it is used; that it is used they see for themselves.
+#[test]
+fn streams_go_on_while_both_nodes_change_their_keys() -> Result<()> {
+    let settings = json!({ "wireguard": { "rotateAfter": "10s", "rotationGrace": "6s" } });
+    let cluster = start("enc-rotation", settings)?;
+    connect(&cluster)?;
+    let capture = look(&cluster)?;
+    let asker = cluster.pod("asker")?;
+    let streams = remote(&cluster)?
+        .address()
+        .both()
+        .map(|address| asker.stream(address, ECHO_PORT).start());
+
+    let announced = cluster.nodes().iter().map(announced_key);
+    let announced: Vec<String> = announced.collect::<Result<_>>()?;
+    cluster.distribute_keys()?;
+    for (node, key) in cluster.nodes().iter().zip(&announced) {
+        wait::until("the announced key to be in use", SOON * 2, || {
+            let now = published_key(node, KEY)?;
+            ensure!(now.as_ref() == Some(key), "{now:?} is in use");
+            Ok(())
+        })?;
+    }
+    // What goes wrong after a change is seen by the streams, if they are given the time.
+    let since = Instant::now();
+    let settled = wait::patiently(STALL * 2);
+    wait::until_true("the new keys to be used for a moment", settled * 2, || {
+        since.elapsed() > settled
+    })?;
+    for stream in streams {
+        for report in stream?.stop()? {
+            ensure!(report.error.is_none(), "{report:?}");
+            ensure!(report.longest < wait::patiently(STALL), "{report:?}");
+            ensure!(report.rounds > 100, "{report:?}");
+            println!("longest time without an answer: {:?}", report.longest);
+        }
+    }
+    assert_unreadable(&cluster, &capture.finish()?, 400)
+}
+
+/// The key that a node will use soon, once it announces one.
+fn announced_key(node: &Node) -> Result<String> {
+    wait::until("a key to be announced", SOON * 2, || {
+        published_key(node, NEXT_KEY)?.context("none is announced")
+    })
+}

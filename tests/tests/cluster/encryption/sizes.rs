@@ -1,0 +1,122 @@
+//! Packets of every size through the tunnel, over wide and narrow wires, and over wires that change.
+
+use std::net::{IpAddr, SocketAddr};
+
+use anyhow::{Context, Result, ensure};
+use serde_json::Value;
+use weir_tests::capture::Captured;
+use weir_tests::cluster::Pod;
+use weir_tests::plan::UPLINK;
+use weir_tests::traffic::server::{HTTP_PORT, UDP_PORT};
+use weir_tests::{Cluster, wait};
+
+use super::services::echo;
+use super::{DEVICE, ask_from, assert_unreadable, connect, encrypting, look, remote};
+use crate::setting::{SOON, ordinary};
+
+/// What encryption adds to a packet over IPv4.
+const OVERHEAD: u32 = 60;
+/// IP and TCP headers, IPv4 and IPv6.
+const HEADERS: [u32; 2] = [40, 60];
+
+/// From wires of 9,000 bytes down to 1,400 while everything runs; the pods stay at 9,000.
+#[test]
+fn sizes_follow_the_wire_below() -> Result<()> {
+    let builder = ordinary("enc-sizes").mtu(9_000);
+    let cluster = builder.agents(encrypting(Value::Null)).start()?;
+    cluster.serve()?;
+    connect(&cluster)?;
+    let capture = look(&cluster)?;
+    fits(&cluster, 9_000)?;
+    // As large as the device takes, in one piece; what is larger is learnt about.
+    echoes(&cluster, 8_700)?;
+    echoes(&cluster, 8_960)?;
+
+    for place in cluster.nodes() {
+        set_mtu(place, UPLINK, 1_400)?;
+        set_mtu(cluster.underlay(), place.name(), 1_400)?;
+    }
+    fits(&cluster, 1_400)?;
+    echoes(&cluster, 1_372)?;
+    let captured = capture.finish()?;
+    assert_unreadable(&cluster, &captured, 20)?;
+
+    // On the narrow wire no packet is larger than it.
+    let capture = look(&cluster)?;
+    echoes(&cluster, 8_700)?;
+    let captured = capture.finish()?;
+    let largest = captured.packets.iter().map(|it| it.bytes.len()).max();
+    ensure!(
+        largest.unwrap_or(0) <= 1_414,
+        "{largest:?} bytes on a wire of 1,400"
+    );
+    assert_unreadable(&cluster, &captured, 10)
+}
+
+/// The device of both nodes fits into wires of `wire` bytes, and TCP of the pods into it.
+fn fits(cluster: &Cluster, wire: u32) -> Result<()> {
+    let expected = wire - OVERHEAD;
+    for node in cluster.nodes() {
+        wait::until(&format!("a device of {expected} bytes"), SOON, || {
+            let shown = node.output("ip", &["link", "show", DEVICE])?;
+            ensure!(shown.contains(&format!("mtu {expected} ")), "{shown}");
+            Ok(())
+        })?;
+    }
+    let (asker, remote) = (cluster.pod("asker")?, remote(cluster)?);
+    for (address, headers) in remote.address().both().into_iter().zip(HEADERS) {
+        let what = format!("segments to {address} that fit into {expected} bytes");
+        wait::until(&what, SOON, || {
+            let offered = offered_segment_size(asker, remote, address)?;
+            ensure!(offered == expected - headers, "{offered}");
+            Ok(())
+        })?;
+    }
+    Ok(())
+}
+
+/// Segment size that a pod is offered when `asker` connects.
+fn offered_segment_size(asker: &Pod, remote: &Pod, address: IpAddr) -> Result<u32> {
+    let capture = remote.capture(UPLINK)?;
+    ask_from(asker, address)?;
+    let captured = capture.finish()?;
+    segment_size(&captured, address).context("no opening segment was seen")
+}
+
+/// The option of the first opening segment to `address`.
+fn segment_size(captured: &Captured, address: IpAddr) -> Option<u32> {
+    let to = SocketAddr::new(address, HTTP_PORT);
+    let frames = captured.matching(|it| it.destination == to);
+    let opening = frames.first()?;
+    let tcp = if address.is_ipv4() { 14 + 20 } else { 14 + 40 };
+    // Linux puts it first among the options: kind 2, length 4.
+    let option = opening.bytes.get(tcp + 20..tcp + 24)?;
+    let size = u16::from_be_bytes([option[2], option[3]]);
+    (option[..2] == [2, 4]).then_some(size.into())
+}
+
+/// Datagrams of `bytes` that are not to be fragmented on the way come back, in both families, once
+/// both pods have been told what fits.
+fn echoes(cluster: &Cluster, bytes: usize) -> Result<()> {
+    let asker = cluster.pod("asker")?;
+    for address in remote(cluster)?.address().both() {
+        let to = SocketAddr::new(address, UDP_PORT);
+        wait::until(
+            &format!("{bytes} bytes to come back from {address}"),
+            SOON,
+            || {
+                let echoed = echo(asker, to, bytes)?;
+                ensure!(echoed >= bytes, "{echoed} bytes");
+                Ok(())
+            },
+        )?;
+    }
+    Ok(())
+}
+
+fn set_mtu(place: &weir_tests::Place, interface: &str, bytes: u32) -> Result<()> {
+    let bytes = bytes.to_string();
+    place
+        .output("ip", &["link", "set", interface, "mtu", &bytes])
+        .map(drop)
+}
