@@ -16,11 +16,13 @@ use ebpf_abi::{Addr4, Addr6, BackendId, Counter, FlowEvent, ServiceId};
 use nix::sys::resource::{Resource, rlim_t, setrlimit};
 use nix::time::{ClockId, clock_getres};
 use weir_agent::config::Config;
+use weir_agent::datapath::encryption_maps::EncryptionMaps;
 use weir_agent::datapath::interfaces::UplinkAddresses;
 use weir_agent::datapath::maps::BalancerMaps;
 use weir_agent::datapath::program_log::ProgramLog;
 use weir_agent::datapath::settings::Settings;
 use weir_agent::datapath::{LoadError, Loaded, load};
+use weir_agent::encryption::desired::ranges::Ranges;
 use weir_agent::lb::apply::LbMaps;
 use weir_agent::lb::{BackendAddress, FrontendAddress, FrontendEntry};
 use weir_agent::state::L4Protocol;
@@ -108,6 +110,7 @@ impl Node {
         let interfaces = Interfaces {
             ifindex: LOOPBACK,
             ingress: LOOPBACK,
+            mark: 0,
         };
         let tc = fd(&loaded.programs, "tc_uplink_in");
         let names_ingress = test_run::tc(tc, PROBE, interfaces, false).is_ok();
@@ -136,6 +139,11 @@ impl Node {
         }
         tables::clear::<Addr4>(&mut self.loaded.programs);
         tables::clear::<Addr6>(&mut self.loaded.programs);
+        let encryption = &mut self.loaded.maps.encryption;
+        encryption.set_ranges(&Ranges::new()).expect("IPCACHE");
+        for (node, _) in encryption.traffic().expect("TRAFFIC").into_keys() {
+            encryption.forget(node).expect("TRAFFIC");
+        }
         self.events();
         self.counted();
     }
@@ -165,6 +173,11 @@ impl Node {
     /// The maps that the load balancer writes.
     pub fn balancer(&mut self) -> &mut BalancerMaps {
         &mut self.loaded.maps.balancer
+    }
+
+    /// The maps of encryption.
+    pub fn encryption(&mut self) -> &mut EncryptionMaps {
+        &mut self.loaded.maps.encryption
     }
 
     /// The settings.

@@ -156,6 +156,26 @@ impl Packet {
         frame
     }
 
+    /// The packet without its Ethernet header, as the device that encrypts has it.
+    ///
+    /// The kernel's runner takes frames only and reads the EtherType from the 13th and 14th byte,
+    /// which here lie in the source address: 8.0.0.0/16 for IPv4, xxxx:xxxx:86dd::/48 for IPv6.
+    pub fn bare_bytes(&self) -> Vec<u8> {
+        let bytes = self.bytes().split_off(ETHERNET);
+        let expected = if self.source.is_ipv4() {
+            [8, 0]
+        } else {
+            [0x86, 0xdd]
+        };
+        assert_eq!(
+            bytes[12..14],
+            expected,
+            "{} reads as no EtherType",
+            self.source
+        );
+        bytes
+    }
+
     /// Length from the network header on, as the programs count it.
     pub fn len(&self) -> u64 {
         (self.bytes().len() - ETHERNET - 4 * self.tags.len()) as u64
@@ -302,6 +322,21 @@ pub fn assert_checksums(frame: &[u8]) {
     }
     let pseudo = pseudo_header(source, destination, protocol, segment.len());
     assert_eq!(checksum(&[&pseudo, segment]), 0, "transport checksum");
+}
+
+/// Gives a TCP packet without Ethernet header, IP options and extension headers these TCP options,
+/// which fill the room of twelve bytes that [`Packet`] leaves for them.
+pub fn set_tcp_options(packet: &mut [u8], options: [u8; 12]) {
+    let (source, destination, offset) = match packet[0] >> 4 {
+        4 => (ip4(&packet[12..16]), ip4(&packet[16..20]), 20),
+        _ => (ip6(&packet[8..24]), ip6(&packet[24..40]), 40),
+    };
+    let segment = &mut packet[offset..];
+    segment[20..32].copy_from_slice(&options);
+    segment[16..18].fill(0);
+    let pseudo = pseudo_header(source, destination, TCP, segment.len());
+    let sum = checksum(&[&pseudo, segment]);
+    segment[16..18].copy_from_slice(&sum.to_be_bytes());
 }
 
 fn ip4(bytes: &[u8]) -> IpAddr {

@@ -66,6 +66,8 @@ pub struct Interfaces {
     pub ifindex: u32,
     /// Interface the packet came in by; zero for packets that the node made.
     pub ingress: u32,
+    /// Mark of the buffer.
+    pub mark: u32,
 }
 
 /// Runs a TC program on a buffer. With `summed` it carries a sum that the program has to keep right.
@@ -78,6 +80,7 @@ pub fn tc(
     // The beginning of `struct __sk_buff`, up to ingress_ifindex and ifindex; the kernel fills up
     // with zeros.
     let mut context = [0; 11];
+    context[2] = interfaces.mark;
     context[9] = interfaces.ingress;
     context[10] = interfaces.ifindex;
     let flags = if summed { CHECKSUM_COMPLETE } else { 0 };

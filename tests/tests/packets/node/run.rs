@@ -29,9 +29,14 @@ pub enum Hook {
     UplinkOutForwarded,
     PodFrom,
     PodTo,
+    /// Out of the device that encrypts, decrypted: see [`Packet::bare_bytes`].
+    DeviceIn,
+    /// Into it.
+    DeviceOut,
 }
 
 impl Hook {
+    /// Those that see Ethernet frames.
     pub const ALL: [Self; 6] = [
         Self::Xdp,
         Self::UplinkIn,
@@ -66,9 +71,27 @@ impl Node {
         }
     }
 
-    fn answer(&self, hook: Hook, frame: &[u8], summed: bool) -> io::Result<Answer> {
+    /// Likewise for a buffer with a mark.
+    pub fn run_marked(&mut self, hook: Hook, packet: &Packet, mark: u32) -> Outcome {
+        let (name, interfaces) = self.place(hook);
+        let interfaces = Interfaces { mark, ..interfaces };
+        let program = fd(&self.loaded.programs, name);
+        let answer = test_run::tc(program, &packet.bytes(), interfaces, false);
+        let answer = answer.expect("the kernel takes a mark");
+        Outcome {
+            verdict: verdict(hook, answer.code),
+            frame: answer.frame,
+        }
+    }
+
+    /// A hook's program, and what it is told of the interfaces.
+    fn place(&self, hook: Hook) -> (&'static str, Interfaces) {
         let uplink = self.wire.ifindex;
-        let on = |ifindex, ingress| Interfaces { ifindex, ingress };
+        let on = |ifindex, ingress| Interfaces {
+            ifindex,
+            ingress,
+            mark: 0,
+        };
         let (name, mut interfaces) = match hook {
             Hook::Xdp => ("xdp_uplink", on(uplink, uplink)),
             Hook::UplinkIn => ("tc_uplink_in", on(uplink, uplink)),
@@ -76,14 +99,22 @@ impl Node {
             Hook::UplinkOutForwarded => ("tc_uplink_out", on(uplink, self.pods)),
             Hook::PodFrom => ("tc_pod_from", on(self.pods, self.pods)),
             Hook::PodTo => ("tc_pod_to", on(self.pods, uplink)),
+            // Any interface will do: the programs know of it by being attached there.
+            Hook::DeviceIn => ("tc_wireguard_in", on(self.pods, self.pods)),
+            Hook::DeviceOut => ("tc_wireguard_out", on(self.pods, 0)),
         };
+        if !self.names_ingress {
+            interfaces.ingress = 0;
+        }
+        (name, interfaces)
+    }
+
+    fn answer(&self, hook: Hook, frame: &[u8], summed: bool) -> io::Result<Answer> {
+        let (name, interfaces) = self.place(hook);
         let program = fd(&self.loaded.programs, name);
         if hook == Hook::Xdp {
             let named = self.names_xdp_interface.then_some(interfaces.ifindex);
             return test_run::xdp(program, frame, named);
-        }
-        if !self.names_ingress {
-            interfaces.ingress = 0;
         }
         test_run::tc(program, frame, interfaces, summed)
     }
