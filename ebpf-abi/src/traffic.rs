@@ -94,15 +94,26 @@ pub fn path_in_clear(
     }
 }
 
-/// True if packets of this protocol to this UDP port (ignored for others) carry other packets.
+/// True if packets of this protocol may carry others.
+///
+/// `destination_port` is that of UDP, and ignored for others. `None` is not known, as in a fragment
+/// but the first: it may be of a tunnel's packet. So may what is behind a header that extends IPv6's.
 #[inline(always)]
-pub fn is_tunnel(protocol: Protocol, destination_port: Be16) -> bool {
-    matches!(protocol, Protocol::IPIP | Protocol::IPV6 | Protocol::GRE)
-        || protocol == Protocol::UDP
-            && matches!(
-                destination_port,
-                tunnel_port::VXLAN | tunnel_port::VXLAN_LINUX | tunnel_port::GENEVE
-            )
+pub fn is_tunnel(protocol: Protocol, destination_port: Option<Be16>) -> bool {
+    match protocol {
+        Protocol::IPIP | Protocol::IPV6 | Protocol::GRE => true,
+        Protocol::HOP_BY_HOP
+        | Protocol::ROUTING
+        | Protocol::FRAGMENT
+        | Protocol::DESTINATION_OPTIONS => true,
+        Protocol::UDP => !matches!(
+            destination_port,
+            Some(port) if port != tunnel_port::VXLAN
+                && port != tunnel_port::VXLAN_LINUX
+                && port != tunnel_port::GENEVE
+        ),
+        _ => false,
+    }
 }
 
 layout!(TrafficPath, size = 4);
@@ -159,9 +170,17 @@ mod tests {
 
     #[test]
     fn tunnels_are_told_by_protocol_or_port() {
-        let udp = |port| is_tunnel(Protocol::UDP, Be16::new(port));
+        let udp = |port| is_tunnel(Protocol::UDP, Some(Be16::new(port)));
         assert!(udp(8_472) && udp(4_789) && udp(6_081) && !udp(53));
-        assert!(is_tunnel(Protocol::IPIP, Be16::default()));
-        assert!(!is_tunnel(Protocol::TCP, Be16::new(8_472)));
+        assert!(is_tunnel(Protocol::IPIP, None));
+        assert!(!is_tunnel(Protocol::TCP, None) && !is_tunnel(Protocol::ICMPV6, None));
+    }
+
+    #[test]
+    fn what_cannot_be_told_may_be_a_tunnel() {
+        assert!(is_tunnel(Protocol::UDP, None), "a later fragment");
+        for extension in [0, 43, 44, 60] {
+            assert!(is_tunnel(Protocol(extension), None), "{extension}");
+        }
     }
 }

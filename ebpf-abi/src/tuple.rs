@@ -11,6 +11,8 @@ use crate::{Addr4, Addr6, Address, Be16};
 pub struct Protocol(pub u8);
 
 impl Protocol {
+    /// Options for every hop, the first header behind IPv6's if there are any (RFC 8200).
+    pub const HOP_BY_HOP: Self = Self(0);
     /// ICMP for IPv4 (RFC 792).
     pub const ICMP: Self = Self(1);
     /// IPv4 in IP (RFC 2003).
@@ -21,10 +23,16 @@ impl Protocol {
     pub const UDP: Self = Self(17);
     /// IPv6 in IP (RFC 2473).
     pub const IPV6: Self = Self(41);
+    /// A header of IPv6 that names hops (RFC 8200).
+    pub const ROUTING: Self = Self(43);
+    /// The header of a fragment of IPv6 (RFC 8200).
+    pub const FRAGMENT: Self = Self(44);
     /// Generic routing encapsulation (RFC 2784).
     pub const GRE: Self = Self(47);
     /// ICMP for IPv6 (RFC 4443).
     pub const ICMPV6: Self = Self(58);
+    /// Options for the receiver of an IPv6 packet (RFC 8200).
+    pub const DESTINATION_OPTIONS: Self = Self(60);
 }
 
 /// Source, destination, ports and protocol of one direction of a connection.

@@ -26,6 +26,9 @@ use crate::maps::TRAFFIC;
 use crate::observe;
 use crate::steps::{conntrack, frontend, translate};
 
+/// Of the fragment field: what is not zero in all fragments but the first.
+const FRAGMENT_OFFSET: u16 = 0x1fff;
+
 /// The settings while encryption is on.
 #[inline(always)]
 fn active() -> Option<&'static DatapathConfig> {
@@ -45,11 +48,12 @@ pub fn stops_at_uplink(skb: &Skb<'_>) -> bool {
     let stopped = match packet::network_protocol(&frame) {
         Ok(ethertype::IPV4) => frame.read(ETHERNET_LEN).is_some_and(|ip: Ipv4Header| {
             let offset = ETHERNET_LEN + usize::from(ip.version_ihl & 0x0f) * 4;
-            let tunnelled = is_tunnel(&frame, ip.protocol, offset);
+            let first = ip.fragment.get() & FRAGMENT_OFFSET == 0;
+            let tunnelled = is_tunnel(&frame, ip.protocol, first.then_some(offset));
             leaves_in_clear(skb, &ip.destination, tunnelled, config)
         }),
         Ok(ethertype::IPV6) => frame.read(ETHERNET_LEN).is_some_and(|ip: Ipv6Header| {
-            let tunnelled = is_tunnel(&frame, ip.next_header, ETHERNET_LEN + IPV6_LEN);
+            let tunnelled = is_tunnel(&frame, ip.next_header, Some(ETHERNET_LEN + IPV6_LEN));
             leaves_in_clear(skb, &ip.destination, tunnelled, config)
         }),
         _ => false,
@@ -212,15 +216,15 @@ fn report_drop(skb: &Skb<'_>) {
     }
 }
 
-/// True if a packet carries others. `offset` is that of its transport header.
+/// True if a packet may carry others. `offset` is that of its transport header; fragments but the
+/// first have none.
 #[inline(always)]
-fn is_tunnel(frame: &Frame<'_>, protocol: Protocol, offset: usize) -> bool {
-    let port = match protocol {
-        Protocol::UDP => frame.read(offset),
+fn is_tunnel(frame: &Frame<'_>, protocol: Protocol, offset: Option<usize>) -> bool {
+    let udp = match (protocol, offset) {
+        (Protocol::UDP, Some(offset)) => frame.read::<UdpHeader>(offset),
         _ => None,
     };
-    let port = port.map_or(Be16::default(), |udp: UdpHeader| udp.destination_port);
-    traffic::is_tunnel(protocol, port)
+    traffic::is_tunnel(protocol, udp.map(|udp| udp.destination_port))
 }
 
 /// Has the receiver of an opening TCP segment send no more at a time than the device takes.

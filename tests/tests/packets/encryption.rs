@@ -11,7 +11,9 @@ use weir_agent::encryption::desired::ranges::Ranges;
 
 use crate::network::{Addresses, at, families, ip};
 use crate::node::{Hook, Node, Verdict, on_node_with, small_config};
-use crate::packet::{ETHERNET, Packet, Transport, assert_checksums, set_tcp_options};
+use crate::packet::{
+    ETHERNET, Packet, Transport, assert_checksums, fragment_header, set_tcp_options,
+};
 
 /// The other node.
 const NODE: NodeId = NodeId(9);
@@ -121,6 +123,34 @@ fn protocols_that_carry_packets_are_tunnels_too() {
             let outcome = node.run(Hook::UplinkOut, &carrying(132));
             assert_eq!(outcome.verdict, Verdict::Pass);
             assert!(account(node).contains_key(&TrafficPath::CLEAR_NODE));
+        }
+    });
+}
+
+#[test]
+fn a_later_fragment_may_be_of_a_tunnels_packet() {
+    on_node_with(&encrypting(true), |node| {
+        for of in families() {
+            know(node, of.remote.ip(), To::NODE);
+            let later = |packet: Packet| {
+                packet.with(|it| {
+                    it.fragment = 185;
+                    if it.source.is_ipv6() {
+                        it.extensions = vec![fragment_header(185, false)];
+                    }
+                })
+            };
+            let dropped = later(leaving(&of, false));
+            let outcome = node.run(Hook::UplinkOut, &dropped);
+            assert_eq!(outcome.verdict, Verdict::Drop, "{outcome}");
+            assert!(account(node).contains_key(&TrafficPath::DROPPED));
+            // Of IPv4 it is known what the whole was.
+            if of.remote.is_ipv4() {
+                let passes = later(Packet::tcp(of.local, of.remote, ACK));
+                let outcome = node.run(Hook::UplinkOut, &passes);
+                assert_eq!(outcome.verdict, Verdict::Pass, "{outcome}");
+                account(node);
+            }
         }
     });
 }
