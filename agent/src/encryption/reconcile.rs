@@ -139,10 +139,7 @@ impl<A: AttachDevice> Encryption<A> {
             .context("publishing this node's key")?;
         let (records, wrong) = self.published.read();
         let mut problems: Vec<_> = wrong.into_iter().map(record_problem).collect();
-        let device_state = match &self.device {
-            Some(device) => device.state().await?,
-            None => DeviceState::default(),
-        };
+        let device_state = self.device_state().await;
         let in_use = keys_in_use(&device_state);
         let inputs = Inputs {
             node_name: &self.node_name,

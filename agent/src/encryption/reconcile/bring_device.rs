@@ -33,6 +33,23 @@ impl<A: AttachDevice> Encryption<A> {
             .attach(self.settings.name.as_str(), device.index())
     }
 
+    /// What the device is. One that does not answer, as it was removed or its process ended, is none:
+    /// it will be made again.
+    pub(super) async fn device_state(&mut self) -> DeviceState {
+        let Some(device) = &self.device else {
+            return DeviceState::default();
+        };
+        match device.state().await {
+            Ok(state) => state,
+            Err(error) => {
+                let reason = crate::error_chain(&error);
+                tracing::error!(reason, "the device is lost and will be made again");
+                self.device = None;
+                DeviceState::default()
+            }
+        }
+    }
+
     async fn create(&self) -> Result<Device, DeviceError> {
         let kernel = match self.config.wireguard.implementation {
             Implementation::Kernel => true,

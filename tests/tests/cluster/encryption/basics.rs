@@ -6,7 +6,8 @@ use weir_tests::traffic::server::HTTP_PORT;
 use weir_tests::wait;
 
 use super::{
-    DROPPED, assert_unreadable, connect, look, must_not_answer, remote, start, wait_for_answers,
+    DEVICE, DROPPED, assert_unreadable, connect, look, must_not_answer, remote, start,
+    wait_for_answers,
 };
 use crate::setting::{HTTP, SOON, ordinary, wait_for_web};
 
@@ -64,6 +65,27 @@ fn encryption_goes_on_without_an_agent_and_over_its_restart() -> Result<()> {
         assert_eq!(requests.run()?.failed, 0, "with a new agent");
     }
     assert_unreadable(&cluster, &capture.finish()?, 400)
+}
+
+/// Someone removes the device, or its process is killed with all others of the agent's container.
+#[test]
+fn a_device_that_is_lost_is_made_again() -> Result<()> {
+    let cluster = start("enc-lost", Value::Null)?;
+    connect(&cluster)?;
+    let node1 = cluster.node("node1")?;
+    let capture = look(&cluster)?;
+    let device = || node1.output("ip", &["link", "show", DEVICE]);
+    let before = device()?;
+    node1.output("ip", &["link", "delete", DEVICE])?;
+    let asker = cluster.pod("asker")?;
+    let addresses = remote(&cluster)?.address().both();
+    wait_for_answers(asker, addresses)?;
+    ensure!(device()? != before, "it is another one");
+    for address in addresses {
+        let report = asker.http(address, HTTP_PORT).requests(50).run()?;
+        ensure!(report.failed == 0, "{report:?}");
+    }
+    assert_unreadable(&cluster, &capture.finish()?, 200)
 }
 
 /// Two nodes with different secrets have no session; with the same one they have.

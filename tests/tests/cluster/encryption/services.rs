@@ -5,7 +5,7 @@ use std::net::{IpAddr, SocketAddr, UdpSocket};
 use std::time::Duration;
 
 use anyhow::{Result, ensure};
-use serde_json::Value;
+use serde_json::json;
 use weir_tests::traffic::server::UDP_PORT;
 use weir_tests::{Place, plan, wait};
 
@@ -15,9 +15,11 @@ use crate::setting::{DATAGRAMS, HTTP, NODE_PORT, SOON, wait_for_web};
 /// A port that nobody listens at.
 const CLOSED: u16 = 9;
 
+/// Over IPv6 between the nodes, for a change.
 #[test]
 fn services_errors_and_fragments_stay_inside_the_tunnel() -> Result<()> {
-    let cluster = start("enc-services", Value::Null)?;
+    let over_ipv6 = json!({ "wireguard": { "endpointFamily": "ipv6" } });
+    let cluster = start("enc-services", over_ipv6)?;
     let capture = look(&cluster)?;
     connect(&cluster)?;
     wait_for_web(&cluster)?;
