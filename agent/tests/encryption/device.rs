@@ -5,8 +5,8 @@ use std::path::Path;
 use std::time::{Duration, Instant};
 
 use weir_agent::encryption::device::{Backend, Device, DeviceError, DeviceSettings};
-use weir_agent::encryption::key::PrivateKey;
-use weir_agent::encryption::peers::Peers;
+use weir_agent::encryption::key::{PrivateKey, PublicKey};
+use weir_agent::encryption::peers::{PeerConfig, Peers};
 use weir_agent::encryption::routing::Family;
 use weir_agent::encryption::settings::{HostSettings, Needs};
 use weir_agent::encryption::tunnel::serve::control_socket;
@@ -364,6 +364,48 @@ fn another_key_is_used_at_once() {
     one.create();
     two.sync(Peers::from([(one.public_key(), one.as_peer(Family::V4))]));
     echo(&one, &two, Family::V4, 1000);
+}
+
+/// With the new key comes a handshake, though there is nothing to send: whoever sends to the node
+/// would not learn of the key otherwise.
+#[test]
+fn a_new_key_is_made_known_by_a_handshake() {
+    if !is_root() {
+        return;
+    }
+    let (one, two) = connected("rotated", Family::V4);
+    let next = PrivateKey::generate();
+    let announced = PeerConfig {
+        allowed_ips: [].into(),
+        ..one.as_peer(Family::V4)
+    };
+    two.sync(Peers::from([
+        (one.public_key(), one.as_peer(Family::V4)),
+        (next.public(), announced),
+    ]));
+    let peers = Peers::from([(two.public_key(), two.as_peer(Family::V4))]);
+    let (settings, paths, key) = (one.settings(), one.paths(), next.clone());
+    one.block_on(async move |netlink| {
+        let device = Device::create(&netlink, &settings, backend(), &paths).await;
+        let device = device.expect("adopted");
+        device.set_private_key(&key, &[]).await.expect("set");
+        device.call(&peers).await.expect("called");
+        let actual = device.state().await.expect("answers").peers;
+        assert_eq!(
+            actual[&two_key(&peers)].keepalive_seconds,
+            None,
+            "as it was"
+        );
+    });
+    eventually("a handshake with the new key", || {
+        let traffic = two.state().traffic;
+        traffic[&next.public()].last_handshake.is_some()
+    });
+}
+
+/// The only peer.
+fn two_key(peers: &Peers) -> PublicKey {
+    *peers.keys().next().expect("there is one")
 }
 
 #[test]
