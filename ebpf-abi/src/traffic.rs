@@ -101,8 +101,10 @@ pub fn path_in_clear(
 #[inline(always)]
 pub fn is_tunnel(protocol: Protocol, destination_port: Option<Be16>) -> bool {
     match protocol {
-        Protocol::IPIP | Protocol::IPV6 | Protocol::GRE => true,
-        Protocol::HOP_BY_HOP
+        Protocol::IPIP
+        | Protocol::IPV6
+        | Protocol::GRE
+        | Protocol::HOP_BY_HOP
         | Protocol::ROUTING
         | Protocol::FRAGMENT
         | Protocol::DESTINATION_OPTIONS => true,

@@ -9,7 +9,7 @@ use std::time::{Duration, Instant, SystemTime};
 use super::key::PublicKey;
 
 /// Life of a session (`REJECT_AFTER_TIME` of the protocol): for so long no answer is due.
-const SESSION: Duration = Duration::from_secs(180);
+const SESSION: Duration = Duration::from_mins(3);
 /// How long an answer may take: the second attempt is made after five seconds.
 const PATIENCE: Duration = Duration::from_secs(8);
 

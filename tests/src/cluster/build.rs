@@ -194,10 +194,10 @@ impl Build<'_> {
             let names = links
                 .lines()
                 .filter_map(|line| line.split(['@', ' ']).next());
-            let batch: String = names
+            let lines: Vec<_> = names
                 .map(|name| format!("link set {name} mtu {bytes}\n"))
                 .collect();
-            run_batch(&place, &batch)?;
+            run_batch(&place, &lines.concat())?;
         }
         Ok(())
     }

@@ -124,8 +124,8 @@ impl Screen {
         if let Some(packet) = carries_data {
             println!("  The last one with data, from its 43rd byte on, as anyone there sees it:");
             for line in packet.bytes[42..].chunks(32).take(3) {
-                let hex: String = line.iter().map(|byte| format!("{byte:02x} ")).collect();
-                println!("    {hex}");
+                let hex: Vec<_> = line.iter().map(|byte| format!("{byte:02x}")).collect();
+                println!("    {}", hex.join(" "));
             }
         }
     }

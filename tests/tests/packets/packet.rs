@@ -159,7 +159,7 @@ impl Packet {
     /// The packet without its Ethernet header, as the device that encrypts has it.
     ///
     /// The kernel's runner takes frames only and reads the EtherType from the 13th and 14th byte,
-    /// which here lie in the source address: 8.0.0.0/16 for IPv4, xxxx:xxxx:86dd::/48 for IPv6.
+    /// which here lie in the source address: 8.0.0.0/16 for IPv4, `xxxx:xxxx:86dd::/48` for IPv6.
     pub fn bare_bytes(&self) -> Vec<u8> {
         let bytes = self.bytes().split_off(ETHERNET);
         let expected = if self.source.is_ipv4() {

@@ -318,8 +318,10 @@ fn excepted_nodes_are_the_operators_word() {
     let mut cluster = Cluster::new();
     let with_label = |cluster: &mut Cluster, name: &str| {
         let mut node = cluster.state.node(name).unwrap().clone();
-        node.labels
-            .insert("node-role.kubernetes.io/control-plane".into(), "".into());
+        node.labels.insert(
+            "node-role.kubernetes.io/control-plane".into(),
+            String::new(),
+        );
         cluster
             .state
             .apply(vec![Change::Upsert(Object::Node(node))]);

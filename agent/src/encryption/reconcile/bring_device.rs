@@ -6,6 +6,7 @@ use super::own_keys::OwnKeys;
 use super::{AttachDevice, Encryption, MTU_WITHOUT_PEERS};
 use crate::config::Implementation;
 use crate::encryption::desired::Desired;
+use crate::encryption::desired::nodes::Member;
 use crate::encryption::device::{Backend, Device, DeviceError, DeviceState};
 use crate::encryption::peers;
 use crate::encryption::settings::HostSettings;
@@ -95,7 +96,7 @@ impl<A: AttachDevice> Encryption<A> {
         if self.config.wireguard.mtu.get() != 0 {
             return Ok(Tunnels::default());
         }
-        let endpoints = desired.peer_nodes().filter_map(|member| member.endpoint());
+        let endpoints = desired.peer_nodes().filter_map(Member::endpoint);
         let endpoints = endpoints.map(|endpoint| endpoint.ip()).collect();
         let tunnels = self
             .ways

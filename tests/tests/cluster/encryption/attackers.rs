@@ -122,7 +122,7 @@ fn ranges_and_addresses_of_others_are_not_given_to_a_node_that_claims_them() -> 
     ]);
     let mut members = manifest::members(&cluster.plan().nodes, &cluster.plan().pods);
     edit_node(&mut members, "node3", |node| {
-        node["spec"]["podCIDRs"] = claims.clone()
+        node["spec"]["podCIDRs"] = claims.clone();
     });
     for (name, year) in [("node1", 2021), ("node2", 2022), ("node3", 2023)] {
         let created = format!("{year}-01-01T00:00:00Z");

@@ -16,13 +16,15 @@ use crate::setting::{SOON, ordinary};
 
 /// What encryption adds to a packet over IPv4.
 const OVERHEAD: u32 = 60;
+/// Table of the routes into the device.
+const TABLE: &str = "51871";
 /// IP and TCP headers, IPv4 and IPv6.
 const HEADERS: [u32; 2] = [40, 60];
 
 /// From wires of 9,000 bytes down to 1,400 while everything runs; the pods stay at 9,000.
 #[test]
 fn sizes_follow_the_wire_below() -> Result<()> {
-    let builder = ordinary("enc-sizes").mtu(9_000);
+    let builder = ordinary("enc-sizes").nodes(3).mtu(9_000);
     let cluster = builder.agents(encrypting(Value::Null)).start()?;
     cluster.serve()?;
     connect(&cluster)?;
@@ -50,7 +52,31 @@ fn sizes_follow_the_wire_below() -> Result<()> {
         largest.unwrap_or(0) <= 1_414,
         "{largest:?} bytes on a wire of 1,400"
     );
-    assert_unreadable(&cluster, &captured, 10)
+    assert_unreadable(&cluster, &captured, 10)?;
+    one_way_is_narrower(&cluster)
+}
+
+/// The way to one peer is narrower than the others: its routes say so, and the device does not.
+fn one_way_is_narrower(cluster: &Cluster) -> Result<()> {
+    let [node1, node3] = [cluster.node("node1")?, cluster.node("node3")?];
+    let way = format!("{}/32", node3.address().v4);
+    node1.output("ip", &["route", "add", &way, "dev", UPLINK, "mtu", "1350"])?;
+    wait::until("routes to node3 that fit its way", SOON, || {
+        let routes = node1.output("ip", &["route", "show", "table", TABLE])?;
+        for line in routes.lines() {
+            let narrow = line.contains(&format!("mtu {}", 1_350 - OVERHEAD));
+            let to_node3 = line.starts_with(&node3.pod_ranges()[0])
+                || line.starts_with(&node3.address().v4.to_string());
+            ensure!(narrow == to_node3, "{routes}");
+        }
+        Ok(())
+    })?;
+    let asker = cluster.pod("asker")?;
+    let pod = cluster.web_pods().find(|pod| pod.node_name() == "node3");
+    for address in pod.context("a pod of node3")?.address().both() {
+        echoes_from(asker, address, 1_320)?;
+    }
+    Ok(())
 }
 
 /// The device of both nodes fits into wires of `wire` bytes, and TCP of the pods into it.
@@ -99,19 +125,23 @@ fn segment_size(captured: &Captured, address: IpAddr) -> Option<u32> {
 /// both pods have been told what fits.
 fn echoes(cluster: &Cluster, bytes: usize) -> Result<()> {
     let asker = cluster.pod("asker")?;
-    for address in remote(cluster)?.address().both() {
-        let to = SocketAddr::new(address, UDP_PORT);
-        wait::until(
-            &format!("{bytes} bytes to come back from {address}"),
-            SOON,
-            || {
-                let echoed = echo(asker, to, bytes)?;
-                ensure!(echoed >= bytes, "{echoed} bytes");
-                Ok(())
-            },
-        )?;
-    }
-    Ok(())
+    let addresses = remote(cluster)?.address().both();
+    addresses
+        .iter()
+        .try_for_each(|address| echoes_from(asker, *address, bytes))
+}
+
+fn echoes_from(asker: &Pod, address: IpAddr, bytes: usize) -> Result<()> {
+    let to = SocketAddr::new(address, UDP_PORT);
+    wait::until(
+        &format!("{bytes} bytes to come back from {address}"),
+        SOON,
+        || {
+            let echoed = echo(asker, to, bytes)?;
+            ensure!(echoed >= bytes, "{echoed} bytes");
+            Ok(())
+        },
+    )
 }
 
 fn set_mtu(place: &weir_tests::Place, interface: &str, bytes: u32) -> Result<()> {

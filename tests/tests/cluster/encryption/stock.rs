@@ -1,6 +1,7 @@
 //! A node whose WireGuard is set up by hand with the usual tools: what Weir publishes is all it needs
 //! to know, and what it publishes is all that Weir needs.
 
+use std::fmt::Write as _;
 use std::io::Write as _;
 use std::process::{Child, Command, Stdio};
 
@@ -106,11 +107,13 @@ fn configure(node: &Node, peers: &[&Node]) -> Result<String> {
             peer.pod_ranges().join(", "),
             format!("{}/32, {}/128", address.v4, address.v6),
         ];
-        config += &format!(
-            "[Peer]\nPublicKey = {key}\nEndpoint = {}:{WIREGUARD_PORT}\nAllowedIPs = {}\n",
-            address.v4,
-            allowed.join(", ")
-        );
+        let allowed = allowed.join(", ");
+        let endpoint = address.v4;
+        write!(
+            config,
+            "[Peer]\nPublicKey = {key}\nEndpoint = {endpoint}:{WIREGUARD_PORT}\n\
+             AllowedIPs = {allowed}\n"
+        )?;
     }
     let mut set = node.command("wg")?;
     with_input(set.args(["setconf", STOCK, "/dev/stdin"]), &config)?;
