@@ -1,7 +1,7 @@
 //! gRPC on the agent's unix socket: the flow API, the admin API, health and reflection.
 //!
-//! The last step of the path of a flow, and a window on the other two. Handlers read: nothing here
-//! changes the state or the data path.
+//! The last step of the path of a flow, and a window on the other two. Handlers read; the one that
+//! changes something (`RotateKey`) asks the task that does it.
 
 pub mod admin;
 mod observer;
@@ -26,6 +26,7 @@ use weir_proto::observer::observer_server::ObserverServer;
 use self::admin::{AdminService, StatusSource};
 use self::observer::ObserverService;
 use self::socket::ApiSocket;
+use crate::encryption::snapshot::handle::EncryptionHandle;
 use crate::flows::{FlowHub, Identities};
 use crate::state::SharedState;
 
@@ -45,6 +46,8 @@ pub struct Api {
     pub state: SharedState,
     /// What the rest of the agent tells of itself.
     pub status: Arc<dyn StatusSource>,
+    /// Encryption; `None` while it is off.
+    pub encryption: Option<EncryptionHandle>,
 }
 
 /// Tells clients whether the agent is ready. Cheap to clone.

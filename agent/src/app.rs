@@ -91,7 +91,7 @@ pub async fn run(loaded: Loaded) -> anyhow::Result<()> {
 
     let (synced_sender, synced) = watch::channel(false);
     let source = Source::new(&config);
-    if config.encryption.enabled {
+    let encryption = if config.encryption.enabled {
         let work = Encryption::new(
             &config,
             probe.wireguard.is_yes(),
@@ -101,19 +101,23 @@ pub async fn run(loaded: Loaded) -> anyhow::Result<()> {
             source.publication(&config),
         )
         .context("encryption")?;
+        let (handle, reporter) = work.reporter();
         let trigger = encryption::Trigger {
             state: state.clone(),
             addresses: addresses.clone(),
             synced: synced.clone(),
             ready: readiness.guard("encrypt"),
+            reporter,
         };
         tasks.spawn("encryption", encryption::run(work, trigger, tasks.token()));
+        Some(handle)
     } else {
         // Nothing depends on it: what is left over encrypts, or is of no use.
         if let Err(error) = encryption::remove(&config, false).await {
             tracing::warn!(reason = format!("{error:#}"), "encryption was not ended");
         }
-    }
+        None
+    };
 
     let balanced = Arc::new(ArcSwap::from_pointee(Balanced::default()));
     let load_factor = config.load_balancer.maglev.load_factor.get() as usize;
@@ -180,6 +184,7 @@ pub async fn run(loaded: Loaded) -> anyhow::Result<()> {
         identities,
         state,
         status,
+        encryption,
     };
     let health = Health::starting().await;
     let stop = tasks.token();

@@ -21,7 +21,7 @@ pub mod published;
 pub mod reconcile;
 pub mod routing;
 pub mod settings;
-pub mod silence;
+pub mod snapshot;
 pub mod tunnel;
 mod values;
 pub mod ways;

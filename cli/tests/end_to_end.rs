@@ -86,6 +86,7 @@ impl Server {
             identities: Arc::default(),
             state: SharedState::new(),
             status: Arc::new(Told),
+            encryption: None,
         };
         let (hub, state) = (Arc::clone(&api.hub), api.state.clone());
         let names = Box::new(KernelInterfaceNames);

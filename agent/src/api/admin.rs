@@ -4,6 +4,7 @@
 //! the wiring implements over the data path and the balancer.
 
 mod convert;
+mod encryption;
 mod model;
 
 use std::collections::BTreeMap;
@@ -19,6 +20,7 @@ pub use self::model::{
     XdpMode,
 };
 use super::Api;
+use crate::encryption::snapshot::handle::RotateError;
 use crate::flows::hub::HubStats;
 use crate::flows::identity::pod_labels;
 use crate::state::{L4Protocol, Pod};
@@ -37,10 +39,7 @@ impl AdminService {
         question: impl FnOnce(&dyn StatusSource) -> anyhow::Result<T> + Send + 'static,
     ) -> Result<T, Status> {
         let source = Arc::clone(&self.0.status);
-        tokio::task::spawn_blocking(move || question(&*source))
-            .await
-            .map_err(|_| Status::internal("the agent failed to answer; its log has the reason"))?
-            .map_err(|error| Status::internal(format!("{error:#}")))
+        blocking(move || question(&*source)).await
     }
 }
 
@@ -70,6 +69,7 @@ impl Admin for AdminService {
             flows: Some(flows),
             waiting_for: status.waiting_for,
             failures: status.failures,
+            encryption: Some(encryption::summary(self.0.encryption.as_ref())),
         }))
     }
 
@@ -116,6 +116,57 @@ impl Admin for AdminService {
         endpoints.sort_by(|a, b| (&a.namespace, &a.name).cmp(&(&b.namespace, &b.name)));
         Ok(Response::new(proto::ListEndpointsResponse { endpoints }))
     }
+
+    async fn encryption_status(
+        &self,
+        _request: Request<proto::EncryptionStatusRequest>,
+    ) -> Result<Response<proto::EncryptionStatusResponse>, Status> {
+        let handle = self.0.encryption.as_ref();
+        Ok(Response::new(encryption::status(handle)))
+    }
+
+    async fn list_peers(
+        &self,
+        _request: Request<proto::ListPeersRequest>,
+    ) -> Result<Response<proto::ListPeersResponse>, Status> {
+        let handle = encryption::on(self.0.encryption.as_ref())?;
+        Ok(Response::new(encryption::peers(&handle.snapshot())))
+    }
+
+    async fn encryption_report(
+        &self,
+        _request: Request<proto::EncryptionReportRequest>,
+    ) -> Result<Response<proto::EncryptionReportResponse>, Status> {
+        let handle = encryption::on(self.0.encryption.as_ref())?;
+        let snapshot = handle.snapshot();
+        let account = blocking(move || handle.account()).await?;
+        let report = encryption::report(&snapshot, &account);
+        Ok(Response::new(report))
+    }
+
+    async fn rotate_key(
+        &self,
+        _request: Request<proto::RotateKeyRequest>,
+    ) -> Result<Response<proto::RotateKeyResponse>, Status> {
+        let handle = encryption::on(self.0.encryption.as_ref())?;
+        let rotation = handle.rotate().await.map_err(|error| match error {
+            RotateError::InProgress { .. } => Status::failed_precondition(error.to_string()),
+            RotateError::Store(_) => Status::internal(crate::error_chain(&error)),
+            RotateError::Ended => Status::unavailable(error.to_string()),
+        })?;
+        let rotation = Some(encryption::rotation(rotation));
+        Ok(Response::new(proto::RotateKeyResponse { rotation }))
+    }
+}
+
+/// Answers on a thread that may block.
+async fn blocking<T: Send + 'static>(
+    question: impl FnOnce() -> anyhow::Result<T> + Send + 'static,
+) -> Result<T, Status> {
+    tokio::task::spawn_blocking(question)
+        .await
+        .map_err(|_| Status::internal("the agent failed to answer; its log has the reason"))?
+        .map_err(|error| Status::internal(format!("{error:#}")))
 }
 
 fn flow_status(stats: &HubStats) -> proto::Flows {

@@ -100,6 +100,7 @@ async fn start() -> Running {
         identities: Arc::default(),
         state: SharedState::new(),
         status: Arc::new(Told),
+        encryption: None,
     };
     let (hub, state) = (Arc::clone(&api.hub), api.state.clone());
     let (health, stop) = (Health::starting().await, CancellationToken::new());

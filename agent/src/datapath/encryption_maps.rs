@@ -2,19 +2,27 @@
 
 use aya::maps::lpm_trie::{Key, LpmTrie};
 use aya::maps::{MapData, MapError, PerCpuHashMap};
-use ebpf_abi::{Addr4, Addr6, IpcacheValue, NodeId, TrafficKey, TrafficPath, TrafficValue};
-use std::collections::BTreeMap;
+use ebpf_abi::{Addr4, Addr6, IpcacheValue, NodeId, TrafficKey, TrafficValue};
 use std::net::IpAddr;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use crate::encryption::Prefix;
 use crate::encryption::desired::ranges::Ranges;
+use crate::encryption::snapshot::handle::{Account, ReadAccount};
 
 /// The maps: whose an address is, and how much went where.
 pub struct EncryptionMaps {
     pub(super) ipcache4: LpmTrie<MapData, Addr4, IpcacheValue>,
     pub(super) ipcache6: LpmTrie<MapData, Addr6, IpcacheValue>,
-    pub(super) traffic: PerCpuHashMap<MapData, TrafficKey, TrafficValue>,
+    /// How much went where.
+    pub account: TrafficAccount,
 }
+
+type TrafficMap = PerCpuHashMap<MapData, TrafficKey, TrafficValue>;
+
+/// `TRAFFIC`, shared between the one who forgets nodes and those who read. Cheap to clone.
+#[derive(Clone)]
+pub struct TrafficAccount(Arc<Mutex<TrafficMap>>);
 
 impl EncryptionMaps {
     /// All ranges.
@@ -57,9 +65,15 @@ impl EncryptionMaps {
         }
         Ok(writes)
     }
+}
+
+impl TrafficAccount {
+    pub(super) fn new(map: TrafficMap) -> Self {
+        Self(Arc::new(Mutex::new(map)))
+    }
 
     /// What went to each node by each path, all CPUs together.
-    pub fn traffic(&self) -> Result<BTreeMap<(NodeId, TrafficPath), TrafficValue>, MapError> {
+    pub fn read(&self) -> Result<Account, MapError> {
         let sum = |values: &[TrafficValue]| {
             values
                 .iter()
@@ -68,29 +82,30 @@ impl EncryptionMaps {
                     bytes: sum.bytes + value.bytes,
                 })
         };
-        self.traffic
+        self.lock()
             .iter()
             .map(|entry| entry.map(|(key, values)| ((key.node, key.path), sum(&values))))
             .collect()
     }
 
-    /// Packets encrypted for a node, all CPUs together.
-    pub fn encrypted_packets(&self, node: NodeId) -> Result<u64, MapError> {
-        let path = TrafficPath::ENCRYPTED;
-        match self.traffic.get(&TrafficKey { node, path }, 0) {
-            Ok(values) => Ok(values.iter().map(|value| value.packets).sum()),
-            Err(MapError::KeyNotFound) => Ok(0),
-            Err(error) => Err(error),
-        }
-    }
-
     /// Forgets what went to a node that is gone.
-    pub fn forget(&mut self, node: NodeId) -> Result<(), MapError> {
-        let keys: Vec<_> = self.traffic.keys().collect::<Result<_, _>>()?;
+    pub fn forget(&self, node: NodeId) -> Result<(), MapError> {
+        let mut map = self.lock();
+        let keys: Vec<_> = map.keys().collect::<Result<_, _>>()?;
         for key in keys.into_iter().filter(|key: &TrafficKey| key.node == node) {
-            self.traffic.remove(&key)?;
+            map.remove(&key)?;
         }
         Ok(())
+    }
+
+    fn lock(&self) -> MutexGuard<'_, TrafficMap> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl ReadAccount for TrafficAccount {
+    fn account(&self) -> anyhow::Result<Account> {
+        Ok(self.read()?)
     }
 }
 

@@ -13,7 +13,7 @@ use ebpf_abi::{
 };
 
 use super::counters::Counters;
-use super::encryption_maps::EncryptionMaps;
+use super::encryption_maps::{EncryptionMaps, TrafficAccount};
 use super::events::Events;
 use super::load::LoadError;
 use super::settings::Settings;
@@ -101,7 +101,7 @@ impl Maps {
             encryption: EncryptionMaps {
                 ipcache4: take(programs, "IPCACHE4")?,
                 ipcache6: take(programs, "IPCACHE6")?,
-                traffic: take(programs, "TRAFFIC")?,
+                account: TrafficAccount::new(take(programs, "TRAFFIC")?),
             },
             capacities,
         })

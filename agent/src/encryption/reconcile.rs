@@ -8,11 +8,13 @@ mod bring_device;
 mod findings;
 mod guard;
 mod own_keys;
+mod publish;
 mod remove;
 
 use std::collections::BTreeSet;
 use std::net::IpAddr;
 use std::path::PathBuf;
+use std::sync::Arc;
 use std::time::Duration;
 
 use anyhow::Context;
@@ -27,7 +29,9 @@ use super::guarded::GuardedRanges;
 use super::key::{ClusterSecret, KeyStore, PublicKey};
 use super::link::{IfIndex, Netlink};
 use super::published::Publication;
-use super::silence::Silence;
+use super::snapshot::Snapshot;
+use super::snapshot::handle::{EncryptionHandle, Reporter, RotateRequest};
+use super::snapshot::handshake::HandshakeWatch;
 use super::ways::Ways;
 use super::{FirewallMark, InterfaceName, Port, RouteTable, routing};
 use crate::config::{self, Config};
@@ -36,7 +40,8 @@ use crate::datapath::settings::Settings;
 use crate::lifecycle::ReadyGuard;
 use crate::state::{Problem, SharedState};
 
-use findings::{fragmented_problem, problem, record_problem};
+use findings::{fragmented_problem, problem, record_problem, silent_problems};
+use publish::KnownAccount;
 
 pub use remove::remove;
 
@@ -74,10 +79,18 @@ pub struct Encryption<A> {
     maps: EncryptionMaps,
     guarded: GuardedRanges,
     ways: Ways,
-    silence: Silence,
     ids: Option<NodeIds>,
     datapath: Settings,
     attach: A,
+    handshakes: HandshakeWatch,
+    account: KnownAccount,
+}
+
+/// What a step has come to.
+struct Step {
+    desired: Desired,
+    problems: Vec<Problem>,
+    snapshot: Snapshot,
 }
 
 impl<A: AttachDevice> Encryption<A> {
@@ -114,7 +127,6 @@ impl<A: AttachDevice> Encryption<A> {
             keys: KeyStore::open(&config.paths.state)?,
             guarded: GuardedRanges::below(&config.paths.state),
             ways: Ways::default(),
-            silence: Silence::default(),
             secret: secret.transpose()?,
             published,
             process: process_paths(config)?,
@@ -127,11 +139,19 @@ impl<A: AttachDevice> Encryption<A> {
             maps,
             datapath,
             attach,
+            handshakes: HandshakeWatch::default(),
+            account: KnownAccount::default(),
         })
     }
 
-    /// Brings everything in step. Returns what was desired and what to tell the operator.
-    async fn step(&mut self, state: &SharedState) -> anyhow::Result<(Desired, Vec<Problem>)> {
+    /// What others ask, and what [`run`] answers with.
+    pub fn reporter(&self) -> (EncryptionHandle, Reporter) {
+        let account = Arc::new(self.maps.account.clone());
+        EncryptionHandle::new(self.first_snapshot(), account)
+    }
+
+    /// Brings everything in step.
+    async fn step(&mut self, state: &SharedState) -> anyhow::Result<Step> {
         let own = self.own_keys()?;
         let next = own.next.as_ref().map(|next| next.key.public());
         self.published
@@ -176,9 +196,14 @@ impl<A: AttachDevice> Encryption<A> {
             .write(&ranges)
             .context("keeping the guarded ranges")?;
         problems.extend(self.findings(&desired)?);
-        problems.extend(self.silent(&desired, &device_state)?);
         problems.extend(tunnels.fragmented().map(fragmented_problem));
-        Ok((desired, problems))
+        let snapshot = self.snapshot(&own, &desired, &device_state);
+        problems.extend(silent_problems(&snapshot));
+        Ok(Step {
+            desired,
+            problems,
+            snapshot,
+        })
     }
 }
 
@@ -213,6 +238,8 @@ pub struct Trigger {
     pub synced: watch::Receiver<bool>,
     /// Told when the first step is done.
     pub ready: ReadyGuard,
+    /// Where to tell what was done, and where requests come from.
+    pub reporter: Reporter,
 }
 
 /// Keeps everything in step until told to stop. A step that fails is tried again; what is guarded
@@ -230,14 +257,20 @@ pub async fn run<A: AttachDevice>(
     let mut revision = trigger.state.subscribe();
     let mut ready = Some(trigger.ready);
     let mut failure = String::new();
+    let Reporter {
+        snapshots,
+        mut requests,
+    } = trigger.reporter;
     loop {
         revision.mark_unchanged();
         trigger.addresses.mark_unchanged();
         let (problems, changing) = match encryption.step(&trigger.state).await {
-            Ok((desired, problems)) => {
+            Ok(mut step) => {
                 drop(ready.take());
                 failure.clear();
-                (problems, is_changing_keys(&desired))
+                step.snapshot.failed_steps = snapshots.borrow().failed_steps;
+                snapshots.send_replace(Arc::new(step.snapshot));
+                (step.problems, is_changing_keys(&step.desired))
             }
             Err(error) => {
                 let reason = format!("{error:#}");
@@ -248,6 +281,8 @@ pub async fn run<A: AttachDevice>(
                     );
                     failure.clone_from(&reason);
                 }
+                let told = publish::failed(&snapshots.borrow(), &reason);
+                snapshots.send_replace(told);
                 let message = format!("encryption is not in step: {reason}");
                 (vec![problem(String::new(), message)], false)
             }
@@ -266,6 +301,10 @@ pub async fn run<A: AttachDevice>(
             () = stop.cancelled() => return Ok(()),
             changed = revision.changed() => changed?,
             changed = trigger.addresses.changed() => changed?,
+            Some(RotateRequest { answer }) = requests.recv() => {
+                // Whoever asked may be gone; the key is replaced all the same.
+                let _ = answer.send(encryption.begin_rotation());
+            }
             () = tokio::time::sleep(pause) => {}
         }
     }

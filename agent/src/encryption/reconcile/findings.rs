@@ -1,18 +1,16 @@
 //! What the operator is told: settings of the host, records that cannot be read, nodes that do not
 //! answer.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeSet;
 use std::net::IpAddr;
-use std::time::{Instant, SystemTime};
 
 use anyhow::Context;
 
 use super::Encryption;
+use crate::encryption::Port;
 use crate::encryption::desired::Desired;
-use crate::encryption::desired::nodes::Standing;
-use crate::encryption::device::{DeviceSettings, DeviceState};
 use crate::encryption::settings::{HostSettings, Needs};
-use crate::encryption::silence::{self, Seen};
+use crate::encryption::snapshot::{NodeStatus, Snapshot};
 use crate::state::{Problem, Severity};
 
 impl<A> Encryption<A> {
@@ -39,40 +37,13 @@ impl<A> Encryption<A> {
             .map(|finding| problem(String::new(), finding.to_string()))
             .collect())
     }
+}
 
-    /// Peers that packets were encrypted for and that do not answer.
-    pub(super) fn silent(
-        &mut self,
-        desired: &Desired,
-        state: &DeviceState,
-    ) -> anyhow::Result<Vec<Problem>> {
-        let now = SystemTime::now();
-        let mut seen = BTreeMap::new();
-        let mut names = BTreeMap::new();
-        for member in desired.peer_nodes() {
-            let Standing::Peer { key, .. } = member.standing else {
-                continue;
-            };
-            let traffic = state.traffic.get(&key).copied().unwrap_or_default();
-            let id = self.ids.as_ref().and_then(|ids| ids.id(&member.name));
-            let Some(id) = id.filter(|_| silence::is_without_session(traffic.last_handshake, now))
-            else {
-                continue;
-            };
-            let packets = self.maps.encrypted_packets(id);
-            let of_peer = Seen {
-                last_handshake: traffic.last_handshake,
-                packets: packets.context("reading a node's account")?,
-            };
-            seen.insert(key, of_peer);
-            names.insert(key, &member.name);
-        }
-        let silent = self.silence.look(&seen, Instant::now());
-        Ok(silent
-            .iter()
-            .map(|key| silent_problem(names[key], &self.settings))
-            .collect())
-    }
+/// Nodes that packets were encrypted for and that do not answer.
+pub(super) fn silent_problems(snapshot: &Snapshot) -> impl Iterator<Item = Problem> {
+    let silent = |node: &&NodeStatus| node.handshake.is_unanswered();
+    let nodes = snapshot.nodes.iter().filter(silent);
+    nodes.map(|node| silent_problem(&node.name, snapshot.port))
 }
 
 pub(super) fn record_problem(what: String) -> Problem {
@@ -92,11 +63,10 @@ pub(super) fn problem(origin: String, message: String) -> Problem {
     }
 }
 
-fn silent_problem(node: &str, settings: &DeviceSettings) -> Problem {
+fn silent_problem(node: &str, port: Port) -> Problem {
     let message = format!(
         "does not answer: packets to it were encrypted and no handshake was made. It has another \
-         key than it published, another presharedSecretFile, or UDP port {} of it cannot be reached",
-        settings.port
+         key than it published, another presharedSecretFile, or UDP port {port} of it cannot be reached"
     );
     Problem {
         object: format!("Node {node}"),

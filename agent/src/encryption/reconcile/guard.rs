@@ -21,6 +21,7 @@ impl<A> Encryption<A> {
         let ids = self.ids.get_or_insert_default();
         for gone in ids.follow(desired) {
             self.maps
+                .account
                 .forget(gone)
                 .context("forgetting a node's account")?;
         }

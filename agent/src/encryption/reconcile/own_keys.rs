@@ -3,7 +3,9 @@
 use std::time::SystemTime;
 
 use super::Encryption;
-use crate::encryption::key::StoredKey;
+use crate::encryption::key::{KeyStoreError, StoredKey};
+use crate::encryption::snapshot::Rotation;
+use crate::encryption::snapshot::handle::RotateError;
 
 /// The keys of this node.
 pub(super) struct OwnKeys {
@@ -43,5 +45,38 @@ impl<A> Encryption<A> {
             active: current,
             next: None,
         })
+    }
+
+    /// The change of key that is under way.
+    pub(super) fn rotation(&self, own: &OwnKeys) -> Option<Rotation> {
+        let next = own.next.as_ref()?;
+        Some(Rotation {
+            old: own.active.key.public(),
+            new: next.key.public(),
+            began: next.created,
+            in_use_from: next.created + self.config.wireguard.rotation_grace.duration(),
+        })
+    }
+
+    /// Begins to replace the key. The next step makes the new one known.
+    pub(super) fn begin_rotation(&self) -> Result<Rotation, RotateError> {
+        let current = self.keys.load_or_create()?;
+        let next = match self.keys.rotate() {
+            Ok(next) => next,
+            Err(KeyStoreError::RotationUnfinished { .. }) => {
+                let grace = self.config.wireguard.rotation_grace.duration();
+                return Err(RotateError::InProgress {
+                    new: current.key.public(),
+                    in_use_from: current.created + grace,
+                });
+            }
+            Err(error) => return Err(error.into()),
+        };
+        tracing::info!(key = %next.key.public(), "a new key is being made known, as asked for");
+        let own = OwnKeys {
+            active: current,
+            next: Some(next),
+        };
+        Ok(self.rotation(&own).expect("there is a next key"))
     }
 }
