@@ -6,6 +6,7 @@ use clap::{Args, Parser, Subcommand, ValueEnum};
 use clap_complete::Shell;
 
 use crate::connect::Server;
+use crate::encrypt::{ReportArgs, RotateArgs};
 use crate::observe::ObserveArgs;
 
 /// See what the Weir agent of this node balances, sees and drops.
@@ -32,6 +33,7 @@ Examples:
   weir observe -f                      show flows as they come
   weir observe --verdict DROPPED       what was dropped lately, and why?
   weir observe --help                  all filters
+  weir encrypt report                  did anything leave for other nodes in clear text?
 
 Exit codes:
   0  it worked
@@ -39,7 +41,8 @@ Exit codes:
   2  the command line makes no sense
   3  no agent answers
   4  status: the agent is starting
-  5  status: something does not work: a part of the agent failed, or a manifest is not served";
+  5  status: something does not work: a part of the agent failed, or a manifest is not served
+  6  encrypt report --fail-on-clear: something left in clear text";
 
 /// The commands.
 #[derive(Debug, Subcommand)]
@@ -70,6 +73,13 @@ pub enum Command {
         /// What to do
         #[command(subcommand)]
         command: EndpointCommand,
+    },
+
+    /// Encryption between nodes: its state, its peers, what left in clear text, a new key
+    Encrypt {
+        /// What to do
+        #[command(subcommand)]
+        command: EncryptCommand,
     },
 
     /// Print a script that teaches a shell to complete weir's commands
@@ -107,6 +117,69 @@ pub enum EndpointCommand {
     /// List pods of this node, their identities and interfaces
     List(OutputArgs),
 }
+
+/// What to do with encryption.
+#[derive(Debug, Subcommand)]
+pub enum EncryptCommand {
+    /// Show device, key and nodes, and what is wrong with them
+    #[command(after_help = STATUS_HELP)]
+    Status(OutputArgs),
+
+    /// List the peers of the WireGuard device: endpoints, allowed IPs, bytes, handshakes
+    #[command(after_help = PEERS_HELP)]
+    Peers(OutputArgs),
+
+    /// Show what went to each node, encrypted or not, and why what was not is not
+    #[command(after_help = REPORT_HELP)]
+    Report(ReportArgs),
+
+    /// Replace this node's key without interrupting its connections
+    #[command(after_help = ROTATE_HELP)]
+    RotateKey(RotateArgs),
+}
+
+const STATUS_HELP: &str = "\
+What a node can be:
+  peer      its traffic is encrypted
+  no key    it has not published a key, so its pods are not reached: does its agent run there?
+  refused   its Node contradicts itself or an older one; the reason stands beside it
+
+A peer that `DOES NOT ANSWER` is being sent to without a handshake in the last three minutes: is
+its UDP port open between the nodes? A peer that is `idle` has nothing to say.
+
+Exit code 5 if the agent's last step failed or a node is not encrypted as it should be.";
+
+const PEERS_HELP: &str = "\
+A node that changes its key has two peers for a while; the one without allowed IPs is not used.
+
+Examples:
+  weir encrypt peers
+  weir encrypt peers -o json | jq -r '.peers[] | select(.sent_bytes != \"0\") | .node'";
+
+const REPORT_HELP: &str = "\
+Paths:
+  encrypted          through the WireGuard device
+  clear_allowed      to pods in encryption.strictMode.allowedCidrs
+  clear_not_strict   to pods, while encryption.strictMode.enabled is false
+  clear_tunnel       in a VXLAN, Geneve or IP tunnel, while strict mode is off
+  clear_node         to the node itself, while encryption.node is false
+  dropped            did not leave: it would have been in clear text
+
+The programs in the kernel count, also while no agent runs. Counts go on over restarts.
+
+Examples:
+  weir encrypt report
+  weir encrypt report --fail-on-clear              exit code 6 if a pod's packet left in clear text
+  weir encrypt report --fail-on-clear=any          the nodes' own packets count too
+  weir encrypt report --during 1m --fail-on-clear  only what leaves in the next minute";
+
+const ROTATE_HELP: &str = "\
+The new key is published at once and used after encryption.wireguard.rotationGrace, by which time
+every other node must have received it. Connections go on. A second change is refused while one is
+under way.
+
+Example:
+  weir encrypt rotate-key --wait";
 
 /// How to print an answer.
 #[derive(Debug, Args)]

@@ -18,6 +18,8 @@ pub enum Failure {
     Starting(String),
     /// The agent is ready, and something does not work. Exit code 5.
     Degraded(String),
+    /// Something left in clear text that must not. Exit code 6.
+    ClearText(String),
     /// Anything else. Exit code 1.
     Other(anyhow::Error),
 }
@@ -31,6 +33,7 @@ impl Failure {
             Self::Unreachable(_) => 3,
             Self::Starting(_) => 4,
             Self::Degraded(_) => 5,
+            Self::ClearText(_) => 6,
         }
     }
 
@@ -50,7 +53,8 @@ impl fmt::Display for Failure {
             Self::Usage(text)
             | Self::Unreachable(text)
             | Self::Starting(text)
-            | Self::Degraded(text) => f.write_str(text),
+            | Self::Degraded(text)
+            | Self::ClearText(text) => f.write_str(text),
             Self::Refused(status) => f.write_str(status.message()),
             Self::Other(error) => write!(f, "{error:#}"),
         }

@@ -8,6 +8,7 @@ pub mod args;
 mod backend;
 mod completions;
 mod connect;
+mod encrypt;
 mod endpoint;
 mod failure;
 mod json;
@@ -44,6 +45,7 @@ pub async fn run(
         Command::Endpoint {
             command: EndpointCommand::List(args),
         } => endpoint::list(server, &args, out).await,
+        Command::Encrypt { command } => encrypt::run(server, command, paint, out).await,
         Command::Completions { shell } => completions::write(shell, out),
         Command::Uninstall { arguments } => uninstall::run(&arguments),
     }

@@ -4,12 +4,13 @@ use std::io::{self, Write};
 
 use weir_proto::admin::admin_client::AdminClient;
 use weir_proto::admin::{
-    Counter, Datapath, Flows, Interface, InterfaceRole, MapLevel, Problem, Severity, Source,
-    StatusRequest, StatusResponse, XdpMode,
+    Counter, Datapath, EncryptionSummary, Flows, Interface, InterfaceRole, MapLevel, Problem,
+    Severity, Source, StatusRequest, StatusResponse, XdpMode,
 };
 
 use crate::args::{Form, OutputArgs};
 use crate::connect::Server;
+use crate::encrypt::backend;
 use crate::endpoint::tc_mode;
 use crate::failure::Failure;
 use crate::json;
@@ -81,6 +82,7 @@ impl Screen<'_> {
         )?;
         self.source(&status.source.clone().unwrap_or_default())?;
         self.datapath(&status.datapath.clone().unwrap_or_default())?;
+        self.encryption(&status.encryption.clone().unwrap_or_default())?;
         self.flows(&status.flows.clone().unwrap_or_default())?;
         self.maps(&status.maps)?;
         self.counters(&status.counters)?;
@@ -89,7 +91,7 @@ impl Screen<'_> {
     }
 
     fn line(&mut self, name: &str, text: &str) -> io::Result<()> {
-        let line = format!("{:<11}{text}", format!("{name}:"));
+        let line = format!("{:<12}{text}", format!("{name}:"));
         writeln!(self.out, "{}", line.trim_end())
     }
 
@@ -142,6 +144,15 @@ impl Screen<'_> {
                 )
             }
         }
+    }
+
+    fn encryption(&mut self, encryption: &EncryptionSummary) -> io::Result<()> {
+        let text = if encryption.enabled {
+            encryption_text(encryption, self.paint)
+        } else {
+            "off".to_owned()
+        };
+        self.line("Encryption", &text)
     }
 
     fn flows(&mut self, flows: &Flows) -> io::Result<()> {
@@ -240,6 +251,38 @@ impl Screen<'_> {
     }
 }
 
+/// `kernel device weir_wg0, 2 of 2 nodes are peers, strict`.
+fn encryption_text(encryption: &EncryptionSummary, paint: Paint) -> String {
+    let EncryptionSummary {
+        device,
+        nodes,
+        peers,
+        unanswered,
+        ..
+    } = encryption;
+    let kind = backend(encryption.backend());
+    let mut parts = vec![
+        format!("{kind} device {device}"),
+        format!("{peers} of {nodes} nodes are peers"),
+    ];
+    if *unanswered > 0 {
+        let text = format!("{unanswered} DO NOT ANSWER");
+        parts.push(paint.paint(Hue::Red, &text));
+    }
+    parts.push(if encryption.strict {
+        "strict".to_owned()
+    } else {
+        paint.paint(Hue::Yellow, "not strict")
+    });
+    if encryption.rotating {
+        parts.push("changing the key".to_owned());
+    }
+    if !encryption.failure.is_empty() {
+        parts.push(paint.paint(Hue::Red, "NOT IN STEP"));
+    }
+    parts.join(", ")
+}
+
 fn interface_row(interface: &Interface) -> [String; 4] {
     let role = match interface.role() {
         InterfaceRole::Uplink => "uplink",
@@ -264,7 +307,7 @@ fn percent(part: u64, whole: u64) -> String {
 }
 
 /// `1d2h`, `2h5m`, `3m12s`, `7s`: the two largest units.
-fn span(seconds: i64) -> String {
+pub(crate) fn span(seconds: i64) -> String {
     let (minutes, hours, days) = (seconds / 60, seconds / 3_600, seconds / 86_400);
     match (days, hours, minutes) {
         (1.., ..) => format!("{days}d{}h", hours % 24),

@@ -1,5 +1,5 @@
 use super::*;
-use weir_proto::admin::TcMode;
+use weir_proto::admin::{EncryptionBackend, TcMode};
 
 fn shown(status: &StatusResponse) -> String {
     let mut out = Vec::new();
@@ -74,22 +74,34 @@ fn a_working_agent() {
         }),
         waiting_for: vec![],
         failures: vec![],
+        encryption: Some(EncryptionSummary {
+            enabled: true,
+            backend: EncryptionBackend::Kernel.into(),
+            device: "weir_wg0".into(),
+            nodes: 3,
+            peers: 2,
+            unanswered: 1,
+            strict: true,
+            rotating: true,
+            failure: String::new(),
+        }),
     };
     assert_eq!(
         shown(&status),
         "\
-Agent:     weir 0.1.0 on node-1, ready, up 3m12s
-Source:    manifests /etc/weir/manifests, revision 5, in step
-Data path: layout 1, generation 3, maps adopted from an earlier agent
+Agent:      weir 0.1.0 on node-1, ready, up 3m12s
+Source:     manifests /etc/weir/manifests, revision 5, in step
+Data path:  layout 1, generation 3, maps adopted from an earlier agent
   eth0     uplink   XDP native   TC tcx
   veth12   pod      no XDP       TC tcx
   sockets of /sys/fs/cgroup: connect4 connect6
-Flows:     1000 seen, 12.5/s, 50 of 100 kept (50.0 %), LOST 3 in kernel_ring_buffer
+Encryption: kernel device weir_wg0, 2 of 3 nodes are peers, 1 DO NOT ANSWER, strict, changing the key
+Flows:      1000 seen, 12.5/s, 50 of 100 kept (50.0 %), LOST 3 in kernel_ring_buffer
 Maps:
   CONNTRACK4   12 of 48   25.0 %
 Counters:
   events_sent   9
-Problems:  1
+Problems:   1
   warning: web.yaml:7: Service shop/web: spec.ports[0].port: not honoured yet
 "
     );
@@ -106,7 +118,7 @@ fn an_agent_that_has_just_begun() {
         "first read not done",
         "sockets are not",
         "none lost",
-        "Problems:  none",
+        "Problems:   none",
     ] {
         assert!(text.contains(part), "{part}: {text}");
     }
@@ -120,7 +132,7 @@ fn what_failed_is_shown() {
     });
     for part in [
         "degraded",
-        "Failures:  1\n  failed: not attached to eth0: busy\n",
+        "Failures:   1\n  failed: not attached to eth0: busy\n",
     ] {
         assert!(text.contains(part), "{part}: {text}");
     }

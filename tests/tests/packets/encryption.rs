@@ -36,8 +36,8 @@ fn know(node: &mut Node, address: IpAddr, flags: u32) {
 
 /// What was counted by path since the last call.
 fn account(node: &mut Node) -> BTreeMap<TrafficPath, (u64, u64)> {
-    let traffic = node.encryption().traffic().expect("TRAFFIC");
-    node.encryption().forget(NODE).expect("TRAFFIC");
+    let traffic = node.encryption().account.read().expect("TRAFFIC");
+    node.encryption().account.forget(NODE).expect("TRAFFIC");
     let of_node = traffic.into_iter().map(|((id, path), value)| {
         assert_eq!(id, NODE);
         (path, (value.packets, value.bytes))

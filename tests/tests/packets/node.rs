@@ -141,8 +141,8 @@ impl Node {
         tables::clear::<Addr6>(&mut self.loaded.programs);
         let encryption = &mut self.loaded.maps.encryption;
         encryption.set_ranges(&Ranges::new()).expect("IPCACHE");
-        for (node, _) in encryption.traffic().expect("TRAFFIC").into_keys() {
-            encryption.forget(node).expect("TRAFFIC");
+        for (node, _) in encryption.account.read().expect("TRAFFIC").into_keys() {
+            encryption.account.forget(node).expect("TRAFFIC");
         }
         self.events();
         self.counted();
