@@ -51,6 +51,7 @@ Examples:
   weir observe --since 5m --verdict DROPPED        drops of the last five minutes
   weir observe --from-pod shop/web --to-port 5432  who of shop/web* talks to a database?
   weir observe --ip 10.0.0.0/8 --not --port 53     all but DNS
+  weir observe --encrypted --to-pod shop/db        what comes to shop/db* from other nodes, encrypted?
   weir observe -o json --all | jq .flow.verdict    everything, for programs";
 
 /// Which part of the store to show.

@@ -162,7 +162,7 @@ fn ip(record: &FlowRecord, mask: &Mask) -> Ip {
             record.address(Side::Destination).to_string()
         }),
         ip_version: mask.pick("ipVersion", || version.into()),
-        encrypted: false,
+        encrypted: mask.pick("encrypted", || record.is_encrypted()),
         source_xlated: mask.pick("source_xlated", || {
             record
                 .source_xlated()

@@ -191,6 +191,16 @@ impl FlowRecord {
         self.event.kind == EventKind::DROP
     }
 
+    /// True if it was seen where packets are encrypted or decrypted. What other places see may be
+    /// encrypted on its way too, which is not known there: a pod's interface knows no routes.
+    pub fn is_encrypted(&self) -> bool {
+        let at_device = matches!(
+            self.event.point,
+            ObservationPoint::TO_CRYPTO | ObservationPoint::FROM_CRYPTO
+        );
+        self.event.kind == EventKind::TRACE && at_device
+    }
+
     /// What became of the packet.
     pub fn verdict(&self) -> Verdict {
         match self.event.kind {

@@ -13,7 +13,7 @@ use super::values;
 struct Flag {
     name: &'static str,
     short: Option<char>,
-    /// What the help calls its value.
+    /// What the help calls its value; empty if it takes none.
     value: &'static str,
     help: &'static str,
     /// Several values may be given at once, with commas between them.
@@ -138,9 +138,26 @@ const ENDS: [[Flag; 3]; 8] = [
         field!(source_workload, destination_workload, values::workload)),
 ];
 
+/// A flag about the flow as a whole that takes no value.
+macro_rules! bare {
+    ($name:literal, $help:literal, $field:ident, $value:expr) => {
+        Flag {
+            name: $name,
+            short: None,
+            value: "",
+            help: $help,
+            list: false,
+            set: |tracker, _| {
+                tracker.each(|filter| filter.$field.push($value));
+                Ok(())
+            },
+        }
+    };
+}
+
 /// Flags about the flow as a whole.
 #[rustfmt::skip]
-const WHOLE: [Flag; 12] = [
+const WHOLE: [Flag; 14] = [
     whole!("verdict", "VERDICT", "FORWARDED, DROPPED, TRANSLATED (a socket's address), ...",
         verdict, values::verdict),
     whole!("protocol", "NAME", "tcp, udp, sctp, icmp, icmpv4, icmpv6, ...",
@@ -163,6 +180,8 @@ const WHOLE: [Flag; 12] = [
         node_name, values::text),
     whole!("node-label", "SELECTOR", "Seen by a node with these labels",
         node_labels, values::text).single(),
+    bare!("encrypted", "Seen at the device that encrypts, on the way in or out", encrypted, true),
+    bare!("unencrypted", "Seen elsewhere; it may be encrypted on its way", encrypted, false),
     whole!("uuid", "UUID", "The flow with this id",
         uuid, values::text),
 ];
@@ -249,6 +268,11 @@ impl Args for FilterArgs {
                 .value_name(flag.value)
                 .help(flag.help);
             let arg = arg.action(ArgAction::Append);
+            let arg = if flag.value.is_empty() {
+                arg.num_args(0).default_missing_value("")
+            } else {
+                arg
+            };
             let arg = if flag.list {
                 arg.value_delimiter(',')
             } else {

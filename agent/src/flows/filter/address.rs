@@ -31,8 +31,9 @@ pub(super) fn compile(filter: &FlowFilter, fields: &mut Fields) -> Result<(), Fi
         };
         *version == family as i32
     });
-    // Nothing is encrypted yet.
-    fields.add_plain(&filter.encrypted, |encrypted, _| !encrypted);
+    fields.add_plain(&filter.encrypted, |encrypted, record| {
+        *encrypted == record.is_encrypted()
+    });
     Ok(())
 }
 

@@ -131,6 +131,13 @@ fn addresses() {
         ..Default::default()
     };
     expect(&record, encrypted, &[(true, false), (false, true)]);
+    for point in [ObservationPoint::TO_CRYPTO, ObservationPoint::FROM_CRYPTO] {
+        let mut event = packet();
+        event.point = point;
+        expect(&named(event), encrypted, &[(true, true), (false, false)]);
+        event.kind = EventKind::DROP;
+        expect(&named(event), encrypted, &[(true, false), (false, true)]);
+    }
 }
 
 #[test]

@@ -48,6 +48,21 @@ fn flags_become_filters() {
             }],
         ),
         (
+            "--encrypted --verdict DROPPED",
+            vec![F {
+                verdict: verdict.clone(),
+                encrypted: vec![true],
+                ..F::default()
+            }],
+        ),
+        (
+            "--unencrypted",
+            vec![F {
+                encrypted: vec![false],
+                ..F::default()
+            }],
+        ),
+        (
             "--pod web",
             vec![
                 F {
@@ -280,12 +295,22 @@ fn not_turns_the_filter_behind_it_around() {
         source_port: text(&[port]),
         ..F::default()
     };
+    let unencrypted = || {
+        vec![F {
+            encrypted: vec![false],
+            ..F::default()
+        }]
+    };
     let protocol = |name: &str| F {
         protocol: text(&[name]),
         ..F::default()
     };
     let cases: Vec<(&str, Lists)> = vec![
         ("--not --port 53", (vec![], port(&["53"]))),
+        (
+            "--not --unencrypted --port 80",
+            (port(&["80"]), unencrypted()),
+        ),
         ("--not --port=53", (vec![], port(&["53"]))),
         ("--not --port 53,80", (vec![], port(&["53", "80"]))),
         ("--not --port 53 --port 80", (port(&["80"]), port(&["53"]))),
