@@ -35,6 +35,8 @@ use crate::flows::record::EndpointInfo;
 use crate::flows::record::tests::{event, record};
 use crate::state::{Change, L4Protocol, Object, ObjectName, Pod, Problem, Severity, SharedState};
 
+mod encryption;
+
 struct Told;
 
 impl StatusSource for Told {
@@ -92,6 +94,10 @@ struct Running {
 }
 
 async fn start() -> Running {
+    start_with(None).await
+}
+
+async fn start_with(encryption: Option<EncryptionHandle>) -> Running {
     let folder = tempfile::tempdir().unwrap();
     let path = folder.path().join("agent.sock");
     let api = Api {
@@ -100,7 +106,7 @@ async fn start() -> Running {
         identities: Arc::default(),
         state: SharedState::new(),
         status: Arc::new(Told),
-        encryption: None,
+        encryption,
     };
     let (hub, state) = (Arc::clone(&api.hub), api.state.clone());
     let (health, stop) = (Health::starting().await, CancellationToken::new());

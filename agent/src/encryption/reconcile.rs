@@ -18,7 +18,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use anyhow::Context;
-use tokio::sync::watch;
+use tokio::sync::{oneshot, watch};
 use tokio_util::sync::CancellationToken;
 
 use super::desired::nodes::Standing;
@@ -30,7 +30,7 @@ use super::key::{ClusterSecret, KeyStore, PublicKey};
 use super::link::{IfIndex, Netlink};
 use super::published::Publication;
 use super::snapshot::Snapshot;
-use super::snapshot::handle::{EncryptionHandle, Reporter, RotateRequest};
+use super::snapshot::handle::{EncryptionHandle, Reporter};
 use super::snapshot::handshake::HandshakeWatch;
 use super::ways::Ways;
 use super::{FirewallMark, InterfaceName, Port, RouteTable, routing};
@@ -261,6 +261,7 @@ pub async fn run<A: AttachDevice>(
         snapshots,
         mut requests,
     } = trigger.reporter;
+    let mut answer = None;
     loop {
         revision.mark_unchanged();
         trigger.addresses.mark_unchanged();
@@ -290,6 +291,10 @@ pub async fn run<A: AttachDevice>(
         trigger
             .state
             .update(|state| state.set_problems(REPORTER, problems));
+        if let Some((asked, rotation)) = answer.take() {
+            // Now that the new key is published. Whoever asked may be gone.
+            let _ = oneshot::Sender::send(asked, rotation);
+        }
         // That was our own change.
         revision.mark_unchanged();
         let pause = if changing {
@@ -301,9 +306,8 @@ pub async fn run<A: AttachDevice>(
             () = stop.cancelled() => return Ok(()),
             changed = revision.changed() => changed?,
             changed = trigger.addresses.changed() => changed?,
-            Some(RotateRequest { answer }) = requests.recv() => {
-                // Whoever asked may be gone; the key is replaced all the same.
-                let _ = answer.send(encryption.begin_rotation());
+            Some(request) = requests.recv() => {
+                answer = Some((request.answer, encryption.begin_rotation()));
             }
             () = tokio::time::sleep(pause) => {}
         }

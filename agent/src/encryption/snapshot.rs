@@ -3,6 +3,8 @@
 
 pub mod handle;
 pub mod handshake;
+#[cfg(test)]
+pub mod sample;
 
 use std::net::SocketAddr;
 use std::time::SystemTime;
