@@ -457,3 +457,42 @@ fn help_names_the_exit_codes_and_gives_examples() {
         }
     }
 }
+
+#[test]
+fn encryption_that_is_off_is_told_and_its_commands_say_what_to_do() {
+    let server = Server::start();
+    let (code, text, errors) = run(server.weir(&["encrypt", "status"]));
+    assert_eq!((code, errors.as_str()), (0, ""));
+    assert!(text.starts_with("Encryption: off"), "{text}");
+    let (_, text, _) = run(server.weir(&["status"]));
+    assert!(text.contains("\nEncryption: off\n"), "{text}");
+    for command in ["peers", "report", "rotate-key"] {
+        let (code, text, errors) = run(server.weir(&["encrypt", command]));
+        assert_eq!((code, text.as_str()), (1, ""), "{command}");
+        assert!(errors.contains("encryption.enabled"), "{errors}");
+    }
+    // What cannot be is refused before anybody is asked.
+    let (code, _, errors) = run(server.weir(&["encrypt", "report", "--during", "soon"]));
+    assert_eq!(code, 2, "{errors}");
+    assert!(errors.contains("such as 10s"), "{errors}");
+}
+
+#[test]
+fn flows_are_told_apart_by_where_they_were_encrypted() {
+    let mut server = Server::start();
+    server.publish(syn(40_000));
+    server.publish(FlowEvent {
+        point: ObservationPoint::TO_CRYPTO,
+        ..syn(40_001)
+    });
+    for (flag, port, encrypted) in [
+        ("--encrypted", "40001", true),
+        ("--unencrypted", "40000", false),
+    ] {
+        let (code, text, errors) = run(server.weir(&["observe", flag, "-o", "json"]));
+        assert_eq!((code, errors.as_str()), (0, ""));
+        assert_eq!(text.lines().count(), 1, "{flag}: {text}");
+        assert!(text.contains(port), "{flag}: {text}");
+        assert_eq!(text.contains("\"encrypted\":true"), encrypted, "{text}");
+    }
+}
