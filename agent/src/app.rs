@@ -34,6 +34,8 @@ use crate::flows::{FlowHub, Identities};
 use crate::lb::desired::ThisNode;
 use crate::lb::reconcile::{self, Balanced, Reconciler};
 use crate::lifecycle::{Readiness, Signals, TaskSet};
+use crate::metrics::server::Complaint;
+use crate::metrics::{self, Sources};
 use crate::state::SharedState;
 
 use self::interfaces::AttachTask;
@@ -177,7 +179,21 @@ pub async fn run(loaded: Loaded) -> anyhow::Result<()> {
         source: source::describe(&config),
         synced,
         untranslated,
+        unmeasured: Complaint::default(),
     });
+    if config.metrics.enabled {
+        let sources = Sources {
+            node_name: config.node_name.clone(),
+            readiness: readiness.clone(),
+            status: Arc::<Status>::clone(&status),
+            hub: Arc::clone(&hub),
+            state: state.clone(),
+            encryption: encryption.clone(),
+        };
+        let complaint = Arc::clone(&status.unmeasured);
+        let serve = metrics::server::run(config.metrics.listen, sources, complaint, tasks.token());
+        tasks.spawn("metrics", serve);
+    }
     let api = Api {
         node_name: config.node_name.clone(),
         hub,

@@ -19,6 +19,7 @@ pub mod flows;
 pub mod load;
 pub mod load_balancer;
 pub mod log;
+pub mod metrics;
 pub mod paths;
 pub mod problem;
 pub mod render;
@@ -39,6 +40,7 @@ pub use flows::Flows;
 pub use load::{Loaded, Loader};
 pub use load_balancer::{LoadBalancer, Maglev, PortRange};
 pub use log::{Log, LogFormat, LogLevel};
+pub use metrics::Metrics;
 pub use paths::Paths;
 pub use problem::{ConfigError, Origin, Problem};
 pub use section::{Section, Visitor};
@@ -69,6 +71,8 @@ section::section! {
             "encryption" encryption: Encryption,
             /// Capture of flows.
             "flows" flows: Flows,
+            /// Metrics and health over HTTP.
+            "metrics" metrics: Metrics,
             /// What the agent writes to standard error.
             "log" log: Log,
         }
@@ -92,6 +96,7 @@ impl Config {
         self.load_balancer.check(&mut findings);
         self.encryption.check(&mut findings);
         self.flows.check(&mut findings);
+        self.metrics.check(&mut findings);
         findings
     }
 }

@@ -8,6 +8,7 @@ pub mod encryption;
 pub mod flows;
 pub mod lb;
 pub mod lifecycle;
+pub mod metrics;
 pub mod source;
 pub mod state;
 

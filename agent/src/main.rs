@@ -29,6 +29,9 @@ enum Command {
     Config(ConfigCommand),
     Probe(ProbeCommand),
 
+    /// Print the reference of all metrics, in Markdown
+    Metrics,
+
     /// Remove every trace of Weir from this node: links, pins, sockets, state
     Uninstall(Uninstall),
 
@@ -61,6 +64,7 @@ fn execute(command: Command) -> anyhow::Result<()> {
         Command::Run(flags) => runtime()?.block_on(app::run(load(&flags)?))?,
         Command::Config(command) => print!("{}", command.run(&ProcessEnvironment)?),
         Command::Probe(command) => print!("{}", command.run()?),
+        Command::Metrics => print!("{}", weir_agent::metrics::reference::page()),
         Command::Uninstall(uninstall) => {
             let loaded = load(&uninstall.config)?;
             runtime()?.block_on(app::uninstall(loaded, uninstall.keep_key))?;

@@ -15,9 +15,9 @@ use weir_proto::admin as proto;
 use weir_proto::admin::admin_server::Admin;
 
 pub use self::model::{
-    AgentStatus, Backend, BackendState, DatapathStatus, EndpointInterface, Frontend, Interface,
-    InterfaceRole, MapLevel, Scope, Service, ServicePort, SourceStatus, StatusSource, TcMode,
-    XdpMode,
+    AgentStatus, Backend, BackendState, BalancerStatus, DatapathStatus, EndpointInterface,
+    Frontend, Interface, InterfaceRole, MapLevel, Scope, Service, ServicePort, SourceStatus,
+    StatusSource, TcMode, XdpMode,
 };
 use super::Api;
 use crate::encryption::snapshot::handle::RotateError;
@@ -170,17 +170,14 @@ async fn blocking<T: Send + 'static>(
 }
 
 fn flow_status(stats: &HubStats) -> proto::Flows {
-    let lost = [
-        ("kernel_ring_buffer", stats.lost.kernel),
-        ("decoder", stats.lost.decoder),
-        ("slow_readers", stats.lost.store),
-    ];
     proto::Flows {
         seen: stats.seen,
         stored: stats.stored,
         capacity: stats.capacity,
         rate: stats.rate,
-        lost: lost
+        lost: stats
+            .lost
+            .by_place()
             .map(|(name, value)| proto::Counter {
                 name: name.to_owned(),
                 value,

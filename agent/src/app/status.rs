@@ -10,9 +10,9 @@ use tokio::sync::watch;
 
 use super::interfaces::SharedAttacher;
 use crate::api::admin::{
-    AgentStatus, Backend, BackendState, DatapathStatus, EndpointInterface, Frontend, Interface,
-    InterfaceRole, MapLevel, Scope, Service, ServicePort, SourceStatus, StatusSource, TcMode,
-    XdpMode,
+    AgentStatus, Backend, BackendState, BalancerStatus, DatapathStatus, EndpointInterface,
+    Frontend, Interface, InterfaceRole, MapLevel, Scope, Service, ServicePort, SourceStatus,
+    StatusSource, TcMode, XdpMode,
 };
 use crate::datapath::attach::{Attached, AttachedTc, AttachedXdp, Attacher, CGROUP_PROGRAMS};
 use crate::datapath::counters::Counters;
@@ -22,6 +22,7 @@ use crate::lb::desired::{self, DesiredService};
 use crate::lb::reconcile::Balanced;
 use crate::lb::{FrontendKind, ServiceKey};
 use crate::lifecycle::Readiness;
+use crate::metrics::server::Complaint;
 use crate::state::{Pod, SharedState};
 
 /// Handles on everything that is asked about.
@@ -50,6 +51,8 @@ pub struct Status {
     pub synced: watch::Receiver<bool>,
     /// Why sockets are not translated at connect, if they are not.
     pub untranslated: Option<String>,
+    /// Why metrics are not served, if they are not.
+    pub unmeasured: Complaint,
 }
 
 impl StatusSource for Status {
@@ -79,6 +82,7 @@ impl StatusSource for Status {
                 .map(|(name, value)| (name.to_owned(), value))
                 .collect(),
             maps: self.map_levels(),
+            balancer: self.balancer(),
             source: SourceStatus {
                 kind: self.source.0.to_owned(),
                 location: self.source.1.clone(),
@@ -162,7 +166,20 @@ impl Status {
                 "sockets are not translated at connect, pods' packets are: {reason}"
             ));
         }
+        let unmeasured = self.unmeasured.load();
+        if !unmeasured.is_empty() {
+            failures.push(String::clone(&unmeasured));
+        }
         failures
+    }
+
+    fn balancer(&self) -> BalancerStatus {
+        let balanced = self.balanced.load();
+        BalancerStatus {
+            services: balanced.desired.services.len(),
+            frontends: balanced.actual.frontends.len(),
+            backends: balanced.actual.backends.len(),
+        }
     }
 
     /// How full the maps are that the agent alone writes. The tables of connections and flows make

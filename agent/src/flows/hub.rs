@@ -49,6 +49,17 @@ pub struct Lost {
     pub store: u64,
 }
 
+impl Lost {
+    /// The names of the places that status and metrics show, and what each lost.
+    pub fn by_place(&self) -> [(&'static str, u64); 3] {
+        [
+            ("kernel_ring_buffer", self.kernel),
+            ("decoder", self.decoder),
+            ("slow_readers", self.store),
+        ]
+    }
+}
+
 /// Figures of the store.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub struct HubStats {

@@ -27,6 +27,8 @@ pub struct AgentStatus {
     pub counters: Vec<(String, u64)>,
     /// The maps that can run full.
     pub maps: Vec<MapLevel>,
+    /// How much is balanced.
+    pub balancer: BalancerStatus,
     /// Where the desired state comes from.
     pub source: SourceStatus,
     /// What the agent has yet to finish before it is ready.
@@ -92,6 +94,17 @@ pub enum TcMode {
     Tcx,
     /// As a filter of the qdisc `clsact`.
     Clsact,
+}
+
+/// How much is balanced.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct BalancerStatus {
+    /// Sets of backends: one per port and address family of a Service.
+    pub services: usize,
+    /// Addresses that clients dial.
+    pub frontends: usize,
+    /// Backends, each counted once.
+    pub backends: usize,
 }
 
 /// How full a map is.
