@@ -237,7 +237,6 @@ fn a_new_key_comes_into_use_without_a_failed_request() -> Result<()> {
         Ok(())
     })?;
     let report = requests.stop()?;
-    eprintln!("{report:?}");
     ensure!(report.connections > 60, "{report:?}");
     assert_eq!(report.failed, 0, "{report:?}");
     Ok(())
