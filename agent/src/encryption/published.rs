@@ -54,7 +54,7 @@ impl Publication {
     }
 
     /// What nodes have published besides their objects, and what is wrong with some of it.
-    pub fn read(&self) -> (Records, Vec<String>) {
+    pub fn read(&mut self) -> (Records, Vec<String>) {
         match self {
             Self::Folder(folder) => folder.read(),
             Self::Node(_) => (Records::new(), Vec::new()),
