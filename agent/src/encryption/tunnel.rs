@@ -7,11 +7,18 @@
 //! ([`receive`]), one looks at the clock ([`timers`]) and one is told what to change over the
 //! socket that every WireGuard tool knows ([`uapi`]).
 //!
+//! What costs most is not encryption but the way through the kernel, so as little as possible goes
+//! that way packet by packet: TCP streams come and go in pieces of up to 64 KiB ([`offload`]), and
+//! datagrams leave and arrive many at a time ([`outbox`], [`socket`]). Nothing waits for that: what
+//! is there goes as soon as nothing follows at once.
+//!
 //! Runs in a process of its own ([`serve`]), so that the agent can be restarted and packets go on.
 //! Invariant: no packet from outside makes a thread panic; one that is not understood is dropped.
 
 pub mod serve;
 
+mod offload;
+mod outbox;
 mod peer;
 mod receive;
 mod send;

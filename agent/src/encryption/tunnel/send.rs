@@ -1,28 +1,44 @@
 //! From the TUN device to the network.
 
+use std::io;
 use std::sync::Arc;
 
 use boringtun::noise::Tunn;
 
+use super::offload::Work;
+use super::offload::split::Packets;
+use super::outbox::Outbox;
 use super::{MAX_PACKET, Tunnel};
 
-/// Bytes that encryption adds, at least; and those of the longest handshake message.
-const OVERHEAD: usize = 148;
-
 /// Sends what the kernel gives to one queue, until the queue fails: the device is gone.
-pub(super) fn run(tunnel: &Arc<Tunnel>, queue: usize) -> std::io::Error {
+pub(super) fn run(tunnel: &Arc<Tunnel>, queue: usize) -> io::Error {
     let mut packet = vec![0; MAX_PACKET];
-    let mut encrypted = vec![0; MAX_PACKET + OVERHEAD];
+    let mut outbox = Outbox::new(queue);
+    let queue = &tunnel.queues[queue];
     loop {
-        match tunnel.queues[queue].read(&mut packet) {
-            Ok(length) => send(tunnel, queue, &packet[..length], &mut encrypted),
-            Err(error) if error.kind() == std::io::ErrorKind::Interrupted => {}
-            Err(error) => return error,
+        let read = match queue.read(&mut packet) {
+            // Nothing follows at once, so nothing is waited for.
+            Ok(None) => {
+                outbox.flush();
+                queue.wait()
+            }
+            Ok(Some((work, length))) => {
+                send(tunnel, work, &mut packet[..length], &mut outbox);
+                if outbox.is_full() {
+                    outbox.flush();
+                }
+                Ok(())
+            }
+            Err(error) => Err(error),
+        };
+        if let Err(error) = read {
+            return error;
         }
     }
 }
 
-fn send(tunnel: &Tunnel, queue: usize, packet: &[u8], encrypted: &mut [u8]) {
+/// All packets that one from the kernel stands for have the same destination.
+fn send(tunnel: &Tunnel, work: Work, packet: &mut [u8], outbox: &mut Outbox) {
     let Some(destination) = Tunn::dst_address(packet) else {
         return;
     };
@@ -31,10 +47,13 @@ fn send(tunnel: &Tunnel, queue: usize, packet: &[u8], encrypted: &mut [u8]) {
         return;
     };
     // Without an endpoint nothing can leave; the peer has to call first.
-    if peer.endpoint().is_none() {
+    let (Some(endpoint), Some(mut packets)) = (peer.endpoint(), Packets::new(work, packet)) else {
         return;
-    }
+    };
+    outbox.leave_by(sockets);
     let mut protocol = peer.protocol();
-    let result = protocol.sending().encapsulate(packet, encrypted);
-    peer.send(queue, sockets, result);
+    let tunn = protocol.sending();
+    while let Some(packet) = packets.next() {
+        outbox.encrypt(tunn, packet, endpoint);
+    }
 }

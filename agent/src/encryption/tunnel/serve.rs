@@ -64,9 +64,7 @@ impl ServeArguments {
         let _leads_already = nix::unistd::setsid();
         let started = Device::start(&self);
         tell(&started)?;
-        let device = started?;
-        device.wait();
-        device.listener.remove();
+        started?.serve();
         Ok(())
     }
 }
@@ -87,14 +85,18 @@ fn tell(started: &io::Result<Device>) -> io::Result<()> {
 }
 
 /// The device and its threads.
-struct Device {
+pub struct Device {
     listener: Arc<Listener>,
     tunnel: Arc<Tunnel>,
     ended: mpsc::Receiver<&'static str>,
 }
 
 impl Device {
-    fn start(arguments: &ServeArguments) -> io::Result<Self> {
+    /// Makes the device; it is down, and has no key and no peers.
+    ///
+    /// # Errors
+    /// `EBUSY` if an interface has the name, `EADDRINUSE` if someone else has the port.
+    pub fn start(arguments: &ServeArguments) -> io::Result<Self> {
         let count = thread::available_parallelism().map_or(1, usize::from);
         let tunnel = Tunnel::new(tun::create(&arguments.name, count.min(MAX_QUEUES))?);
         let sockets = {
@@ -131,7 +133,13 @@ impl Device {
         })
     }
 
-    /// Looks at the clock until the device or its socket is taken away.
+    /// Serves it until the device or its socket is taken away.
+    pub fn serve(self) {
+        self.wait();
+        self.listener.remove();
+    }
+
+    /// Looks at the clock meanwhile.
     fn wait(&self) {
         while self.listener.is_reachable() {
             match self.ended.recv_timeout(timers::TICK) {
