@@ -1,6 +1,7 @@
 //! The device, its peers and its routes, in network namespaces that stand for nodes.
 //!
-//! The device is the userspace one: it works with every kernel. It takes root.
+//! The device is the userspace one, which works with every kernel; with `WEIR_TEST_WIREGUARD=kernel`,
+//! as in the machines of `cargo xtask vm`, it is the kernel's. It takes root.
 
 #[path = "encryption/node.rs"]
 mod node;

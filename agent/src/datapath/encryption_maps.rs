@@ -40,6 +40,11 @@ impl EncryptionMaps {
     /// address is unguarded in between. Returns the number of writes.
     pub fn set_ranges(&mut self, desired: &Ranges) -> Result<usize, MapError> {
         let actual = self.ranges()?;
+        self.write_ranges(&actual, desired)
+    }
+
+    /// Likewise, where it is known what they are.
+    pub fn write_ranges(&mut self, actual: &Ranges, desired: &Ranges) -> Result<usize, MapError> {
         let mut writes = 0;
         for (prefix, value) in desired {
             if actual.get(prefix) != Some(value) {

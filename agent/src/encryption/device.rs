@@ -8,6 +8,7 @@
 mod apply;
 mod error;
 mod kernel;
+mod known;
 mod userspace;
 
 use std::fmt;
@@ -24,6 +25,7 @@ use super::values::{FirewallMark, InterfaceName, Port};
 
 pub use error::DeviceError;
 use error::{failed, port_or_io};
+use known::Known;
 
 /// Text on an interface that says that it is ours.
 pub const ALIAS: &str = "weir: encryption between nodes";
@@ -101,11 +103,15 @@ pub struct ProcessPaths {
 }
 
 /// A device of ours that exists.
+///
+/// It knows what it was told, so that a change costs no reading: with a thousand peers that is
+/// hundreds of kilobytes.
 #[derive(Debug)]
 pub struct Device {
     name: InterfaceName,
     index: IfIndex,
     backend: Backend,
+    known: Known,
 }
 
 impl Device {
@@ -135,6 +141,7 @@ impl Device {
             name: name.clone(),
             index: link,
             backend,
+            known: Known::default(),
         })
     }
 
@@ -149,6 +156,7 @@ impl Device {
             index: link.index,
             name,
             backend,
+            known: Known::default(),
         };
         let state = device.state().await?;
         if state.mark != Some(settings.mark) {
@@ -187,17 +195,36 @@ impl Device {
         self.backend
     }
 
+    /// Whether it is still there: not so if its process ended, or if someone deleted it.
+    pub async fn is_there(&self, netlink: &Netlink) -> Result<bool, DeviceError> {
+        let link = netlink.link(&self.name).await;
+        let link = link.map_err(self.failed("look at"))?;
+        Ok(link.is_some_and(|link| link.index == self.index))
+    }
+
     /// Follows a change of the way's MTU.
     pub async fn set_mtu(&self, netlink: &Netlink, mtu: u32) -> Result<(), DeviceError> {
         let set = netlink.set_mtu(self.index, mtu).await;
         set.map_err(self.failed("set the MTU of"))
     }
 
-    /// What it is now.
+    /// What it is, as far as this object knows: as it was read last, and with what was changed by
+    /// this object since. Of [`DeviceState::traffic`] and of endpoints the device learns more by
+    /// itself; see [`Self::forget`].
     pub async fn state(&self) -> Result<DeviceState, DeviceError> {
-        apply::read(&self.name, self.backend)
-            .await
-            .map_err(self.failed("read the state of"))
+        if let Some(state) = self.known.state() {
+            return Ok(state);
+        }
+        let read = apply::read(&self.name, self.backend).await;
+        let state = read.map_err(self.failed("read the state of"))?;
+        self.known.set(state.clone());
+        Ok(state)
+    }
+
+    /// Lets the next [`Self::state`] ask the device: what goes on with its peers, and what others
+    /// have changed.
+    pub fn forget(&self) {
+        self.known.forget();
     }
 
     /// Sets the private key, and what changes about the peers with it: no handshake is begun with
@@ -211,6 +238,7 @@ impl Device {
         if self.state().await?.public_key == Some(key.public()) {
             return self.apply(changes).await;
         }
+        self.forget();
         apply::set_private_key(&self.name, self.backend, key, changes)
             .await
             .map_err(self.failed("set the private key of"))
@@ -234,9 +262,13 @@ impl Device {
     /// Makes the changes in their order, see [`super::peers::plan`]. Peers not named are untouched,
     /// as are the sessions of those that only gain or lose prefixes.
     pub async fn apply(&self, changes: &[PeerChange]) -> Result<(), DeviceError> {
-        apply::apply(&self.name, self.backend, changes)
-            .await
-            .map_err(self.failed("change the peers of"))
+        let applied = apply::apply(&self.name, self.backend, changes).await;
+        match applied {
+            Ok(()) => self.known.follow(changes),
+            // Some of them may have been made.
+            Err(_) => self.forget(),
+        }
+        applied.map_err(self.failed("change the peers of"))
     }
 
     /// Removes the device and, if it has one, its process.
@@ -264,12 +296,14 @@ impl Device {
     }
 
     async fn set_mark(&self, mark: FirewallMark) -> Result<(), DeviceError> {
+        self.forget();
         apply::set_mark(&self.name, self.backend, mark)
             .await
             .map_err(self.failed("set the mark of"))
     }
 
     async fn set_port(&self, port: Port) -> Result<(), DeviceError> {
+        self.forget();
         let set = apply::set_port(&self.name, self.backend, port).await;
         match set {
             Ok(()) => Ok(()),

@@ -130,5 +130,46 @@ fn plan_peer(
     }
 }
 
+/// Makes the changes in what is known of a device, as the device makes them.
+pub fn follow(peers: &mut Peers, changes: &[PeerChange]) {
+    let mut given = BTreeMap::new();
+    for change in changes {
+        let key = change.peer();
+        if let PeerChange::Add(_, PeerConfig { allowed_ips, .. })
+        | PeerChange::AddAllowedIps(_, allowed_ips) = change
+        {
+            given.extend(allowed_ips.iter().map(|prefix| (*prefix, key)));
+        }
+        follow_one(peers, key, change);
+    }
+    if given.is_empty() {
+        return;
+    }
+    // Taken from whoever had it.
+    for (peer, config) in peers {
+        let is_left = |prefix: &Prefix| given.get(prefix).is_none_or(|owner| owner == peer);
+        config.allowed_ips.retain(is_left);
+    }
+}
+
+fn follow_one(peers: &mut Peers, key: PublicKey, change: &PeerChange) {
+    if let PeerChange::Remove(_) = change {
+        peers.remove(&key);
+        return;
+    }
+    let peer = peers.entry(key).or_default();
+    match change {
+        PeerChange::Add(_, config) => *peer = config.clone(),
+        PeerChange::SetEndpoint(_, endpoint) => peer.endpoint = Some(*endpoint),
+        PeerChange::SetPresharedKey(_, secret) => peer.preshared_key.clone_from(secret),
+        PeerChange::SetKeepalive(_, seconds) => peer.keepalive_seconds = *seconds,
+        PeerChange::AddAllowedIps(_, prefixes) => peer.allowed_ips.extend(prefixes),
+        PeerChange::RemoveAllowedIps(_, prefixes) => {
+            peer.allowed_ips.retain(|prefix| !prefixes.contains(prefix));
+        }
+        PeerChange::Remove(_) => {}
+    }
+}
+
 #[cfg(test)]
 mod tests;

@@ -6,7 +6,9 @@
 //!
 //! A record is a Node with nothing but annotations, so that it can be applied to a cluster as well.
 
-use std::collections::BTreeMap;
+mod seen;
+
+use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
 use std::io;
 use std::path::{Path, PathBuf};
@@ -17,6 +19,8 @@ use tokio::sync::watch;
 use super::desired::nodes::{KEY_ANNOTATION, NEXT_KEY_ANNOTATION};
 use super::key::PublicKey;
 use crate::source::kubernetes::record::Annotations;
+
+use seen::Seen;
 
 /// Records larger than this are not read; one has some three hundred bytes.
 const RECORD_BYTES_MAX: u64 = 64 << 10;
@@ -68,6 +72,7 @@ pub struct Published {
     folder: PathBuf,
     /// The last good ones.
     good: Records,
+    seen: Seen,
 }
 
 impl Published {
@@ -76,6 +81,7 @@ impl Published {
         Self {
             folder: manifests.join("published"),
             good: Records::new(),
+            seen: Seen::default(),
         }
     }
 
@@ -112,12 +118,14 @@ impl Published {
     pub fn read(&mut self) -> (Records, Vec<String>) {
         let mut records = Records::new();
         let mut wrong = Vec::new();
+        let mut files = BTreeSet::new();
         for entry in fs::read_dir(&self.folder).into_iter().flatten().flatten() {
             let name = entry.file_name().to_string_lossy().into_owned();
             let Some(node) = name.strip_suffix(".yaml").filter(|it| !it.starts_with('.')) else {
                 continue;
             };
-            match read_record(&entry.path(), node) {
+            let path = entry.path();
+            match self.seen.read(&path, node) {
                 Ok(annotations) => drop(records.insert(node.to_owned(), annotations)),
                 Err(why) => {
                     wrong.push(format!("{}: {why}", entry.path().display()));
@@ -125,7 +133,9 @@ impl Published {
                     records.extend(before.map(|good| (node.to_owned(), good)));
                 }
             }
+            files.insert(path);
         }
+        self.seen.retain(|path| files.contains(path));
         wrong.sort();
         self.good.clone_from(&records);
         (records, wrong)
@@ -173,6 +183,12 @@ mod tests {
         assert_eq!(wrong, [""; 0]);
         assert_eq!(records["worker"][KEY_ANNOTATION], key.to_string());
         assert_eq!(records["worker"][NEXT_KEY_ANNOTATION], next.to_string());
+        // Written in place, by someone else.
+        let path = folder.path().join("published/worker.yaml");
+        let other = PrivateKey::generate().public().to_string();
+        let text = fs::read_to_string(&path).unwrap();
+        fs::write(&path, text.replace(&key.to_string(), &other)).unwrap();
+        assert_eq!(published.read().0["worker"][KEY_ANNOTATION], other);
         published.remove("worker").unwrap();
         published.remove("worker").unwrap();
         assert_eq!(published.read().0, Records::new());

@@ -8,32 +8,35 @@ mod bring_device;
 mod findings;
 mod guard;
 mod own_keys;
+mod pace;
 mod publish;
 mod remove;
+mod route;
 
 use std::collections::BTreeSet;
 use std::net::IpAddr;
 use std::path::PathBuf;
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use anyhow::Context;
 use tokio::sync::{oneshot, watch};
 use tokio_util::sync::CancellationToken;
 
 use super::desired::nodes::Standing;
-use super::desired::ranges::NodeIds;
+use super::desired::ranges::{NodeIds, Ranges};
 use super::desired::{self, Desired, Inputs, routes};
 use super::device::{Device, DeviceSettings, DeviceState, ProcessPaths};
 use super::guarded::GuardedRanges;
 use super::key::{ClusterSecret, KeyStore, PublicKey};
 use super::link::{IfIndex, Netlink};
 use super::published::Publication;
+use super::routing::Routing;
 use super::snapshot::Snapshot;
 use super::snapshot::handle::{EncryptionHandle, Reporter};
 use super::snapshot::handshake::HandshakeWatch;
 use super::ways::Ways;
-use super::{FirewallMark, InterfaceName, Port, RouteTable, routing};
+use super::{FirewallMark, InterfaceName, Port, RouteTable};
 use crate::config::{self, Config};
 use crate::datapath::encryption_maps::EncryptionMaps;
 use crate::datapath::settings::Settings;
@@ -41,6 +44,7 @@ use crate::lifecycle::ReadyGuard;
 use crate::state::{Problem, SharedState};
 
 use findings::{fragmented_problem, problem, record_problem, silent_problems};
+use pace::Pace;
 use publish::KnownAccount;
 
 pub use remove::remove;
@@ -80,6 +84,9 @@ pub struct Encryption<A> {
     guarded: GuardedRanges,
     ways: Ways,
     ids: Option<NodeIds>,
+    /// What the maps hold, and the rules and routes; absent if that is to be read.
+    present: Option<Ranges>,
+    routed: Option<Routing>,
     datapath: Settings,
     attach: A,
     handshakes: HandshakeWatch,
@@ -133,6 +140,8 @@ impl<A: AttachDevice> Encryption<A> {
             netlink: Netlink::connect().context("opening rtnetlink")?,
             device: None,
             ids: None,
+            present: None,
+            routed: None,
             config: encryption,
             kernel_can,
             settings,
@@ -150,8 +159,16 @@ impl<A: AttachDevice> Encryption<A> {
         EncryptionHandle::new(self.first_snapshot(), account)
     }
 
+    /// Lets the next step read what is there instead of trusting what was written before.
+    fn look_again(&mut self) {
+        self.device.iter().for_each(Device::forget);
+        self.present = None;
+        self.routed = None;
+    }
+
     /// Brings everything in step.
     async fn step(&mut self, state: &SharedState) -> anyhow::Result<Step> {
+        let begun = Instant::now();
         let own = self.own_keys()?;
         let next = own.next.as_ref().map(|next| next.key.public());
         self.published
@@ -180,7 +197,7 @@ impl<A: AttachDevice> Encryption<A> {
         self.guard(&ranges)?;
         let tunnels = self.tunnels(&desired).await?;
         self.bring_device(tunnels.device()).await?;
-        let device_state = self.bring_peers(&desired, &own).await?;
+        let (device_state, changes) = self.bring_peers(&desired, &own).await?;
         let device = self.device.as_ref().context("the device was just made")?;
         let to_device = routes::Device {
             index: device.index(),
@@ -188,10 +205,8 @@ impl<A: AttachDevice> Encryption<A> {
             tunnels: &tunnels,
         };
         let wanted = routes::routing(&desired, to_device, &self.config)?;
-        routing::apply(&self.netlink, self.table, &wanted).await?;
-        self.maps
-            .set_ranges(&ranges)
-            .context("writing the ranges")?;
+        self.route(wanted).await?;
+        self.set_ranges(ranges.clone())?;
         self.guarded
             .write(&ranges)
             .context("keeping the guarded ranges")?;
@@ -199,6 +214,12 @@ impl<A: AttachDevice> Encryption<A> {
         problems.extend(tunnels.fragmented().map(fragmented_problem));
         let snapshot = self.snapshot(&own, &desired, &device_state);
         problems.extend(silent_problems(&snapshot));
+        tracing::debug!(
+            changes,
+            peers = desired.peers.len(),
+            step_microseconds = begun.elapsed().as_micros() as u64,
+            "in step"
+        );
         Ok(Step {
             desired,
             problems,
@@ -262,9 +283,12 @@ pub async fn run<A: AttachDevice>(
         mut requests,
     } = trigger.reporter;
     let mut answer = None;
+    let mut pace = Pace::new();
+    let mut looked = Instant::now();
     loop {
         revision.mark_unchanged();
         trigger.addresses.mark_unchanged();
+        let begun = Instant::now();
         let (problems, changing) = match encryption.step(&trigger.state).await {
             Ok(mut step) => {
                 drop(ready.take());
@@ -284,6 +308,7 @@ pub async fn run<A: AttachDevice>(
                 }
                 let told = publish::failed(&snapshots.borrow(), &reason);
                 snapshots.send_replace(told);
+                encryption.look_again();
                 let message = format!("encryption is not in step: {reason}");
                 (vec![problem(String::new(), message)], false)
             }
@@ -297,6 +322,7 @@ pub async fn run<A: AttachDevice>(
         }
         // That was our own change.
         revision.mark_unchanged();
+        pace.took(begun.elapsed());
         let pause = if changing {
             INTERVAL_DURING_ROTATION
         } else {
@@ -309,7 +335,17 @@ pub async fn run<A: AttachDevice>(
             Some(request) = requests.recv() => {
                 answer = Some((request.answer, encryption.begin_rotation()));
             }
+            () = encryption.device_lost() => continue,
             () = tokio::time::sleep(pause) => {}
+        }
+        tokio::select! {
+            () = stop.cancelled() => return Ok(()),
+            () = pace.rest() => {}
+        }
+        // Also while changes leave no quiet.
+        if looked.elapsed() >= pause {
+            encryption.look_again();
+            looked = Instant::now();
         }
     }
 }

@@ -228,6 +228,21 @@ pub async fn apply(
     Ok(changes.len())
 }
 
+/// Likewise, where it is known what the rules and routes of ours are: nothing is read. What others
+/// did meanwhile is not seen.
+pub async fn follow(
+    netlink: &Netlink,
+    table: RouteTable,
+    known: &Routing,
+    desired: &Routing,
+) -> Result<usize, RoutingError> {
+    let changes = plan::between(table, known, desired);
+    for change in &changes {
+        make(netlink, table, change).await?;
+    }
+    Ok(changes.len())
+}
+
 /// Removes every rule of ours, and every route of ours from the table and from those that rules of
 /// ours led to. What others put there stays.
 pub async fn remove_all(netlink: &Netlink, table: RouteTable) -> Result<usize, RoutingError> {

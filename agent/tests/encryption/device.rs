@@ -12,14 +12,14 @@ use weir_agent::encryption::settings::{HostSettings, Needs};
 use weir_agent::encryption::tunnel::serve::control_socket;
 use weir_agent::encryption::{InterfaceName, Port};
 
-use crate::node::{Node, PORT, backend, has_process, is_root};
+use crate::node::{Node, PORT, backend, has_process, is_root, patiently};
 use crate::traffic::{connected, echo, pod_socket};
 
 const DEADLINE: Duration = Duration::from_secs(10);
 
 /// Waits until something is so.
 fn eventually(what: &str, mut so: impl FnMut() -> bool) {
-    let deadline = Instant::now() + DEADLINE;
+    let deadline = Instant::now() + patiently(DEADLINE);
     while !so() {
         assert!(Instant::now() < deadline, "{what}: not within {DEADLINE:?}");
         std::thread::sleep(Duration::from_millis(10));

@@ -8,7 +8,7 @@ use weir_agent::encryption::device::Device;
 use weir_agent::encryption::key::{ClusterSecret, PublicKey};
 use weir_agent::encryption::peers::{self, PeerConfig, Peers};
 
-use crate::node::{Node, backend, is_root};
+use crate::node::{Node, backend, is_root, patiently};
 
 const PEERS: u16 = 1000;
 
@@ -56,6 +56,7 @@ fn a_thousand_peers_are_written_within_a_second_and_one_change_within_10_ms() {
         let mut desired: Peers = (0..PEERS).map(peer).collect();
         let (changes, first) = sync(&desired).await;
         assert_eq!(changes, usize::from(PEERS));
+        device.forget();
         let state = device.state().await.expect("answers");
         assert_eq!(state.peers, desired);
 
@@ -68,13 +69,16 @@ fn a_thousand_peers_are_written_within_a_second_and_one_change_within_10_ms() {
             assert_eq!(changes, 1);
             times.push(time);
         }
+        device.forget();
+        let state = device.state().await.expect("answers");
+        assert_eq!(state.peers, desired, "as the device has it");
         times.sort_unstable();
         let median = times[times.len() / 2];
         println!(
             "{PEERS} peers: first {first:?}, one change {median:?} (slowest {:?})",
             times[19]
         );
-        assert!(first < FIRST, "first {first:?}");
-        assert!(median < ONE_MORE, "one change {median:?}");
+        assert!(first < patiently(FIRST), "first {first:?}");
+        assert!(median < patiently(ONE_MORE), "one change {median:?}");
     });
 }

@@ -36,6 +36,12 @@ pub fn backend() -> Backend {
     }
 }
 
+/// Longer on machines that say that they are slow, as emulated ones do (`WEIR_PATIENCE`).
+pub fn patiently(usual: std::time::Duration) -> std::time::Duration {
+    let factor = std::env::var("WEIR_PATIENCE").ok();
+    usual * factor.and_then(|it| it.parse().ok()).unwrap_or(1)
+}
+
 /// Whether devices have a process; if not, says that the test is skipped.
 pub fn has_process() -> bool {
     let process = backend() == Backend::Userspace;

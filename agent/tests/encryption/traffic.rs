@@ -7,7 +7,7 @@ use std::time::Duration;
 use weir_agent::encryption::peers::Peers;
 use weir_agent::encryption::routing::Family;
 
-use crate::node::{Node, is_root};
+use crate::node::{Node, is_root, patiently};
 
 const DEADLINE: Duration = Duration::from_secs(10);
 
@@ -29,13 +29,18 @@ pub fn echo(from: &Node, to: &Node, family: Family, bytes: usize) {
     let listener = to.run(move || TcpListener::bind(address).expect("the pod's address"));
     let server = std::thread::spawn(move || {
         let (mut stream, _) = listener.accept().expect("a client");
-        stream.set_read_timeout(Some(DEADLINE)).expect("set");
+        stream
+            .set_read_timeout(Some(patiently(DEADLINE)))
+            .expect("set");
         let mut back = stream.try_clone().expect("the same");
         std::io::copy(&mut stream, &mut back).expect("echoed");
     });
     from.run(move || {
-        let mut stream = TcpStream::connect_timeout(&address, DEADLINE).expect("connected");
-        stream.set_read_timeout(Some(DEADLINE)).expect("set");
+        let mut stream =
+            TcpStream::connect_timeout(&address, patiently(DEADLINE)).expect("connected");
+        stream
+            .set_read_timeout(Some(patiently(DEADLINE)))
+            .expect("set");
         let mut writer = stream.try_clone().expect("the same");
         let sent: Vec<u8> = (0..bytes).map(|at| (at * 31 % 251) as u8).collect();
         let expected = sent.clone();
@@ -82,7 +87,9 @@ pub fn pod_socket(node: &Node, family: Family, port: u16) -> UdpSocket {
     let address = SocketAddr::new(node.pod(family), port);
     node.run(move || {
         let socket = UdpSocket::bind(address).expect("the pod's address");
-        socket.set_read_timeout(Some(DEADLINE)).expect("set");
+        socket
+            .set_read_timeout(Some(patiently(DEADLINE)))
+            .expect("set");
         socket
     })
 }

@@ -41,6 +41,12 @@ pub enum DeviceError {
         /// What it said.
         reason: String,
     },
+    /// The device was deleted, or its process ended.
+    #[error("the interface {name} is gone")]
+    Gone {
+        /// Name of the device.
+        name: InterfaceName,
+    },
     /// The system refused.
     #[error("{doing} {name}")]
     Io {

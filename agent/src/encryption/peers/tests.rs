@@ -118,6 +118,15 @@ proptest! {
     }
 
     #[test]
+    fn what_is_known_of_a_device_follows_it(desired in peers(), actual in peers()) {
+        let (mut device, mut known) = (actual.clone(), actual.clone());
+        let changes = plan(&desired, &actual);
+        changes.iter().for_each(|change| apply(&mut device, change));
+        follow(&mut known, &changes);
+        prop_assert_eq!(known, device);
+    }
+
+    #[test]
     fn nothing_is_done_about_a_peer_that_is_as_desired(desired in peers(), actual in peers()) {
         for change in plan(&desired, &actual) {
             prop_assert_ne!(desired.get(&change.peer()), actual.get(&change.peer()));

@@ -1,5 +1,7 @@
 //! The device: made or adopted, with its key, its peers, its MTU and its programs.
 
+use std::time::Duration;
+
 use anyhow::Context;
 
 use super::own_keys::OwnKeys;
@@ -11,6 +13,9 @@ use crate::encryption::device::{Backend, Device, DeviceError, DeviceState};
 use crate::encryption::peers;
 use crate::encryption::settings::HostSettings;
 use crate::encryption::ways::Tunnels;
+
+/// How often it is looked whether the device is there: without it nothing of the pods passes.
+const DEVICE_INTERVAL: Duration = Duration::from_millis(100);
 
 impl<A: AttachDevice> Encryption<A> {
     /// Makes or adopts the device, gives it its MTU, and attaches the programs.
@@ -34,19 +39,36 @@ impl<A: AttachDevice> Encryption<A> {
             .attach(self.settings.name.as_str(), device.index())
     }
 
-    /// What the device is. One that does not answer, as it was removed or its process ended, is none:
-    /// it will be made again.
+    /// What the device is. One that is gone or does not answer, as it was removed or its process
+    /// ended, is none: it will be made again.
     pub(super) async fn device_state(&mut self) -> DeviceState {
         let Some(device) = &self.device else {
             return DeviceState::default();
         };
-        match device.state().await {
-            Ok(state) => state,
-            Err(error) => {
-                let reason = crate::error_chain(&error);
-                tracing::error!(reason, "the device is lost and will be made again");
-                self.device = None;
-                DeviceState::default()
+        let state = match device.is_there(&self.netlink).await {
+            Ok(true) => device.state().await,
+            Ok(false) => Err(DeviceError::Gone {
+                name: self.settings.name.clone(),
+            }),
+            Err(error) => Err(error),
+        };
+        state.unwrap_or_else(|error| {
+            let reason = crate::error_chain(&error);
+            tracing::error!(reason, "the device is lost and will be made again");
+            self.device = None;
+            self.look_again();
+            DeviceState::default()
+        })
+    }
+
+    /// Returns when the device is gone, if it is.
+    pub(super) async fn device_lost(&self) {
+        loop {
+            tokio::time::sleep(DEVICE_INTERVAL).await;
+            if let Some(device) = &self.device
+                && matches!(device.is_there(&self.netlink).await, Ok(false))
+            {
+                return;
             }
         }
     }
@@ -65,12 +87,13 @@ impl<A: AttachDevice> Encryption<A> {
         Device::create(&self.netlink, &self.settings, backend, &self.process).await
     }
 
-    /// Gives the device its key and its peers. Returns its state from before.
+    /// Gives the device its key and its peers. Returns its state from before, and how many changes it
+    /// took.
     pub(super) async fn bring_peers(
         &self,
         desired: &Desired,
         own: &OwnKeys,
-    ) -> anyhow::Result<DeviceState> {
+    ) -> anyhow::Result<(DeviceState, usize)> {
         let device = self.device.as_ref().context("the device was just made")?;
         let state = device.state().await?;
         let changes = peers::plan(&desired.peers, &state.peers);
@@ -88,7 +111,7 @@ impl<A: AttachDevice> Encryption<A> {
             // Whoever sends to us learns the new key by this; nobody could reach us until then.
             device.call(&desired.peers).await?;
         }
-        Ok(state)
+        Ok((state, changes.len()))
     }
 
     /// What fits into the tunnels to all peers; nothing is looked at where the MTU is configured.

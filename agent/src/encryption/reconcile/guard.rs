@@ -15,7 +15,7 @@ impl<A> Encryption<A> {
         desired: &Desired,
     ) -> anyhow::Result<Ranges> {
         if self.ids.is_none() {
-            let present = self.maps.ranges().context("reading the ranges")?;
+            let present = self.present_ranges()?;
             self.ids = Some(NodeIds::recover(&present, desired));
         }
         let ids = self.ids.get_or_insert_default();
@@ -30,10 +30,9 @@ impl<A> Encryption<A> {
 
     /// Guards what is not guarded yet, and takes nothing for reachable that was not before.
     pub(super) fn guard(&mut self, ranges: &Ranges) -> anyhow::Result<()> {
-        let present = self.maps.ranges().context("reading the ranges")?;
-        let mut guarded = present.clone();
+        let mut guarded = self.present_ranges()?;
         for (prefix, value) in ranges {
-            let was_peer = present
+            let was_peer = guarded
                 .get(prefix)
                 .is_some_and(|known| known.node == value.node && known.has(IpcacheValue::PEER));
             let mut value = *value;
@@ -42,9 +41,26 @@ impl<A> Encryption<A> {
             }
             guarded.insert(*prefix, value);
         }
+        self.set_ranges(guarded)
+    }
+
+    /// Makes the ranges these.
+    pub(super) fn set_ranges(&mut self, ranges: Ranges) -> anyhow::Result<()> {
+        let present = self.present_ranges()?;
+        // Unknown until all is done: what failed half-way is read the next time.
+        self.present = None;
         self.maps
-            .set_ranges(&guarded)
+            .write_ranges(&present, &ranges)
             .context("writing the ranges")?;
+        self.present = Some(ranges);
         Ok(())
+    }
+
+    /// The ranges in the maps; read if that was not done since [`Encryption::look_again`].
+    fn present_ranges(&self) -> anyhow::Result<Ranges> {
+        match &self.present {
+            Some(present) => Ok(present.clone()),
+            None => self.maps.ranges().context("reading the ranges"),
+        }
     }
 }

@@ -9,8 +9,10 @@ use std::fmt;
 use netlink_packet_route::route::RouteMessage;
 use netlink_packet_route::rule::RuleMessage;
 
-use super::route_message::{protocol_of_route, show_route, table_of_route, to_route};
-use super::rule_message::{priority_of_rule, protocol_of_rule, show_rule, table_of_rule, to_rule};
+use super::route_message::{of_route, protocol_of_route, show_route, table_of_route, to_route};
+use super::rule_message::{
+    of_rule, priority_of_rule, protocol_of_rule, show_rule, table_of_rule, to_rule,
+};
 use super::{
     ActualRouting, Family, Foreign, PROTOCOL, PortProtocol, Route, RouteTarget, Routing,
     RoutingError, Rule, RuleAction, Selector,
@@ -86,6 +88,23 @@ pub fn plan(
     changes.append(&mut surplus_rules);
     changes.append(&mut surplus_routes);
     Ok(changes)
+}
+
+/// The changes that lead from what is known to be there to what is desired, in their order.
+pub(super) fn between(table: RouteTable, known: &Routing, desired: &Routing) -> Vec<RoutingChange> {
+    let set = desired.routes.iter();
+    let set = set.filter(|(to, route)| known.routes.get(to) != Some(route));
+    let mut changes: Vec<_> = set
+        .map(|(_, route)| RoutingChange::SetRoute(*route))
+        .collect();
+    let missing = desired.rules.difference(&known.rules);
+    changes.extend(missing.cloned().map(RoutingChange::AddRule));
+    let surplus = known.rules.difference(&desired.rules);
+    changes.extend(surplus.map(|rule| RoutingChange::RemoveRule(of_rule(rule))));
+    let gone = known.routes.iter();
+    let gone = gone.filter(|(to, _)| !desired.routes.contains_key(to));
+    changes.extend(gone.map(|(_, route)| RoutingChange::RemoveRoute(of_route(route, table))));
+    changes
 }
 
 /// The changes after which nothing of ours is left.
