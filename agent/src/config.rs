@@ -32,7 +32,8 @@ mod deploy_tests;
 
 pub use devices::{Devices, Glob, XdpMode};
 pub use encryption::{
-    Encryption, EndpointFamily, Implementation, InterfaceName, LabelSelector, StrictMode, WireGuard,
+    Encryption, EndpointFamily, Implementation, InterfaceName, LabelSelector, Process, StrictMode,
+    WireGuard,
 };
 pub use environment::{Environment, ProcessEnvironment};
 pub use flags::ConfigFlags;

@@ -5,11 +5,12 @@
 //! Kubernetes: [`key`] (the node's private key and the secrets of pairs), [`device`] (the WireGuard
 //! device, in the kernel or in a process of its own), [`peers`] (what to change about peers, pure),
 //! [`routing`] (rules and routes in a table of our own), [`settings`] (what else of the host
-//! decides whether packets pass) and [`mtu`].
+//! decides whether packets pass) and [`mtu`]. [`apart`] serves a userspace device beside the agent.
 //!
 //! Invariants: what is not ours is never changed, only named; a private key is never printed;
 //! a session is never reset for a change that concerns another peer.
 
+pub mod apart;
 pub mod desired;
 pub mod device;
 pub mod guarded;

@@ -7,6 +7,7 @@ use clap::{Parser, Subcommand};
 use weir_agent::config::command::ConfigCommand;
 use weir_agent::config::{ConfigFlags, Loaded, Loader, ProcessEnvironment};
 use weir_agent::datapath::probe::command::ProbeCommand;
+use weir_agent::encryption::apart;
 use weir_agent::encryption::tunnel::serve::ServeArguments;
 use weir_agent::{app, lifecycle};
 
@@ -34,6 +35,12 @@ enum Command {
 
     /// Remove every trace of Weir from this node: links, pins, sockets, state
     Uninstall(Uninstall),
+
+    /// Serve the WireGuard device apart from the agent, where the kernel has none
+    ///
+    /// With encryption.wireguard.process set to separate, the agent waits for this service. Where
+    /// no device is to be served it waits to be stopped.
+    Wireguard(ConfigFlags),
 
     /// Serve a WireGuard device where the kernel has none; the agent starts it by itself
     #[command(hide = true)]
@@ -69,6 +76,7 @@ fn execute(command: Command) -> anyhow::Result<()> {
             let loaded = load(&uninstall.config)?;
             runtime()?.block_on(app::uninstall(loaded, uninstall.keep_key))?;
         }
+        Command::Wireguard(flags) => apart::run(&load(&flags)?.config)?,
         Command::WireguardDevice(device) => device.run()?,
     }
     Ok(())

@@ -35,7 +35,7 @@ fn flags(words: &[String]) -> ConfigFlags {
     let [subcommand, flags @ ..] = words else {
         panic!("no subcommand")
     };
-    assert_eq!(subcommand, "run");
+    assert!(["run", "wireguard"].contains(&subcommand.as_str()));
     let command = ConfigFlags::augment_args(clap::Command::new("run").no_binary_name(true));
     let matches = command.try_get_matches_from(flags).unwrap();
     ConfigFlags::from_arg_matches(&matches).unwrap()
@@ -121,15 +121,39 @@ fn the_kustomization_lists_every_manifest() {
 }
 
 #[test]
-fn the_systemd_unit_names_only_settings_that_exist() {
-    let unit = fs::read_to_string(deploy("systemd/weir-agent.service")).unwrap();
-    let values = |key: &'static str| unit.lines().filter_map(move |line| line.strip_prefix(key));
-    for setting in values("Environment=") {
-        assert_variable_exists(setting.split('=').next().unwrap());
+fn the_systemd_units_name_only_settings_that_exist() {
+    for entry in fs::read_dir(deploy("systemd")).unwrap() {
+        let unit = fs::read_to_string(entry.unwrap().path()).unwrap();
+        let values =
+            |key: &'static str| unit.lines().filter_map(move |line| line.strip_prefix(key));
+        for setting in values("Environment=") {
+            assert_variable_exists(setting.split('=').next().unwrap());
+        }
+        let command = values("ExecStart=")
+            .next()
+            .expect("the unit starts something");
+        let words: Vec<_> = command.split(' ').skip(1).map(str::to_owned).collect();
+        flags(&words);
     }
-    let command = values("ExecStart=")
-        .next()
-        .expect("the unit starts something");
-    let words: Vec<_> = command.split(' ').skip(1).map(str::to_owned).collect();
-    flags(&words);
+}
+
+#[test]
+fn the_device_is_served_apart_from_the_agent_that_waits_for_it() {
+    assert_eq!(configured().encryption.wireguard.process, Process::Separate);
+    let served = &documents("daemonset/base/wireguard.yaml")[0];
+    let container = &served["spec"]["template"]["spec"]["containers"][0];
+    let words = strings(&container["args"]);
+    assert_eq!(words[0], "wireguard");
+    let file = flags(&words).file;
+    assert_eq!(file, flags(&strings(&agent_container()["args"])).file);
+    let shared = "/var/run/wireguard";
+    for container in [container, &agent_container()] {
+        let mounts = container["volumeMounts"].as_sequence().unwrap();
+        assert!(mounts.iter().any(|mount| mount["mountPath"] == shared));
+    }
+    let strategy = &served["spec"]["updateStrategy"]["type"];
+    assert_eq!(
+        strategy, "OnDelete",
+        "an update of Weir does not end the device"
+    );
 }

@@ -56,6 +56,10 @@ section! {
             /// Where WireGuard runs: `kernel`, `userspace` (slower, any kernel), or `auto`: in the
             /// kernel where it has it.
             "implementation" implementation: Implementation = Implementation::Auto,
+            /// With a device in userspace, who runs its process: `agent`, or `separate`: a service of
+            /// its own, `weir-agent wireguard`, which goes on when all processes of the agent's
+            /// service or container are ended. The DaemonSet and the systemd units have one.
+            "process" process: Process = Process::Agent,
             /// Name of the device.
             "interface" interface: InterfaceName = InterfaceName::literal("weir_wg0"),
             /// UDP port, the same on all nodes.
@@ -96,6 +100,17 @@ pub enum Implementation {
 }
 
 choice!(Implementation { Auto = "auto", Kernel = "kernel", Userspace = "userspace" });
+
+/// Who runs the process of a device in userspace.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Process {
+    /// The agent starts it.
+    Agent,
+    /// It is a service of its own.
+    Separate,
+}
+
+choice!(Process { Agent = "agent", Separate = "separate" });
 
 /// Address family of the underlay.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

@@ -171,10 +171,7 @@ impl Probe {
             cgroup_path,
             helpers: trial::helpers(),
             bpffs: host::bpffs(&options.bpffs),
-            wireguard: genetlink::family("wireguard").map_or_else(
-                |error| Found::by::<()>(Err(error)),
-                |family| family.map_or(Found::No("no kernel module".into()), |_| Found::yes()),
-            ),
+            wireguard: wireguard(),
             tun: host::tun(),
             ephemeral_ports: host::ephemeral_ports(),
             settings: host::settings(),
@@ -222,6 +219,18 @@ impl Default for Options {
             attach: false,
         }
     }
+}
+
+/// Whether the kernel has WireGuard.
+pub fn kernel_has_wireguard() -> bool {
+    wireguard().is_yes()
+}
+
+fn wireguard() -> Found {
+    genetlink::family("wireguard").map_or_else(
+        |error| Found::by::<()>(Err(error)),
+        |family| family.map_or(Found::No("no kernel module".into()), |_| Found::yes()),
+    )
 }
 
 #[cfg(test)]

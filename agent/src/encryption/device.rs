@@ -100,6 +100,8 @@ pub struct ProcessPaths {
     pub program: PathBuf,
     /// Folder for the record and the log, emptied by a reboot: `/run/weir`.
     pub folder: PathBuf,
+    /// It is a service of its own, see [`super::apart`]: to be waited for, not to be started.
+    pub separate: bool,
 }
 
 /// A device of ours that exists.
@@ -130,6 +132,9 @@ impl Device {
         if let Some(link) = find_ours(netlink, name, &process.folder).await? {
             if link.kind == backend.link_kind() && backend.answers(name).await {
                 return Self::adopt(netlink, settings, backend, &link).await;
+            }
+            if process.separate && link.kind == Backend::Userspace.link_kind() {
+                return Err(DeviceError::NotReachable { name: name.clone() });
             }
             remove(netlink, name, &link, process).await?;
         }

@@ -246,6 +246,7 @@ fn process_paths(config: &Config) -> anyhow::Result<ProcessPaths> {
     Ok(ProcessPaths {
         program: std::env::current_exe().context("finding this program")?,
         folder: folder.context("paths.socket has no folder")?,
+        separate: config.encryption.wireguard.process == config::Process::Separate,
     })
 }
 

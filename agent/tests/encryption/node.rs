@@ -199,6 +199,7 @@ impl Node {
         ProcessPaths {
             program: PathBuf::from(env!("CARGO_BIN_EXE_weir-agent")),
             folder: self.folder.path().to_owned(),
+            separate: false,
         }
     }
 

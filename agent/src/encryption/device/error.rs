@@ -47,6 +47,25 @@ pub enum DeviceError {
         /// Name of the device.
         name: InterfaceName,
     },
+    /// The process of a userspace device is a service of its own, and is not there.
+    #[error(
+        "there is no device {name}: the service `weir-agent wireguard`, which makes it, does not \
+         run on this node (encryption.wireguard.process is separate)"
+    )]
+    NotServed {
+        /// Name of the device.
+        name: InterfaceName,
+    },
+    /// The same, and it cannot be talked to.
+    #[error(
+        "the service that serves {name} does not answer: its folder {} must be the same for it and \
+         for the agent",
+        crate::encryption::tunnel::serve::control_folder().display()
+    )]
+    NotReachable {
+        /// Name of the device.
+        name: InterfaceName,
+    },
     /// The system refused.
     #[error("{doing} {name}")]
     Io {

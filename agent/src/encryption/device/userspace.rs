@@ -32,6 +32,9 @@ pub async fn create(
     paths: &ProcessPaths,
 ) -> Result<IfIndex, DeviceError> {
     let name = &settings.name;
+    if paths.separate {
+        return Err(DeviceError::NotServed { name: name.clone() });
+    }
     // One without a device: its device was deleted, and it is about to end.
     stop(name, &paths.folder).await?;
     start(settings, paths).await?;
