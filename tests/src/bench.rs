@@ -1,4 +1,5 @@
 //! What `cargo xtask bench` measures.
 
+pub mod encryption;
 pub mod maglev;
 pub mod xdp;

@@ -1,6 +1,8 @@
 //! `cargo xtask bench`: builds in release profile, then hands over to the program `weir-bench` of
 //! the tests package.
 
+mod boringtun;
+
 use std::path::PathBuf;
 use std::process::{Command, ExitCode};
 
@@ -28,6 +30,9 @@ enum Name {
     Xdp,
     /// Time to build Maglev tables
     Maglev,
+    /// Throughput of the device that encrypts, beside boringtun's own program; time and processor
+    /// time of changes with a thousand peers and more
+    Encryption,
 }
 
 /// Runs the measurement; its exit code is ours.
@@ -46,7 +51,11 @@ pub fn run(workspace: &Workspace, options: &Options) -> anyhow::Result<ExitCode>
     command.arg(match options.name {
         Name::Xdp => "xdp",
         Name::Maglev => "maglev",
+        Name::Encryption => "encryption",
     });
+    if matches!(options.name, Name::Encryption) {
+        command.env(boringtun::VARIABLE, boringtun::ensure(workspace)?);
+    }
     if let Some(file) = &options.json {
         command.arg("--json").arg(absolute(file)?);
     }

@@ -51,14 +51,8 @@ enum Verb {
         filter: Option<String>,
     },
     /// Runs the program tests and the core scenarios on other kernels
-    Vm {
-        /// Which kernel: a name in tests/vm/kernels.json, or all
-        #[arg(long, default_value = "all")]
-        kernel: String,
-        /// Run only tests whose name contains this
-        filter: Option<String>,
-    },
-    /// Measures the data path or the table algorithm
+    Vm(vm::Options),
+    /// Measures the data path, the table algorithm or encryption
     Bench(bench::Options),
     /// Checks format, lints and dependencies
     Lint,
@@ -80,7 +74,7 @@ fn run(verb: Verb) -> anyhow::Result<ExitCode> {
         Verb::Setup { check } => setup::run(&workspace, check),
         Verb::Demo(options) => demo::run(&workspace, &options),
         Verb::Test { fast, filter } => test::run(&workspace, fast, filter.as_deref()),
-        Verb::Vm { kernel, filter } => vm::run(&workspace, &kernel, filter.as_deref()),
+        Verb::Vm(options) => vm::run(&workspace, &options),
         Verb::Bench(options) => bench::run(&workspace, &options),
         Verb::Lint => lint::run(&workspace),
     }

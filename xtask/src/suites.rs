@@ -8,6 +8,7 @@ use crate::artifacts::{self, Binaries, Executable, Kind, Profile};
 use crate::libtest::Parser;
 use crate::process::{self, End};
 use crate::report::{Report, Skips};
+use crate::vm::SuiteSpec;
 use crate::workspace::Workspace;
 
 /// No suite is meant to take longer, not even on two busy cores.
@@ -18,6 +19,9 @@ pub const ROOT_SUITE_THREADS: &str = "--test-threads=2";
 
 /// Makes tests say why they were skipped (see `libtest`).
 pub const SHOW_OUTPUT: &str = "--show-output";
+
+/// Lets tests print figures while they run.
+pub const NO_CAPTURE: &str = "--nocapture";
 
 /// The folder of the package whose suites drive the kernel.
 fn root_suites(workspace: &Workspace) -> PathBuf {
@@ -32,14 +36,20 @@ pub fn build(workspace: &Workspace) -> anyhow::Result<Vec<Executable>> {
     Ok(made)
 }
 
-/// Builds the integration tests and the programs of the tests package.
-pub fn build_root_suites(workspace: &Workspace) -> anyhow::Result<Vec<Executable>> {
-    let package = "--package=weir-tests";
-    artifacts::build(
-        workspace,
-        Profile::Dev,
-        &["test", "--no-run", package, "--tests", "--bins"],
-    )
+/// Builds some integration tests, and the programs that they start.
+pub fn build_some<'a>(
+    workspace: &Workspace,
+    suites: impl Iterator<Item = &'a SuiteSpec>,
+) -> anyhow::Result<Vec<Executable>> {
+    // Programs are told of only if they are asked for.
+    let mut arguments = ["test", "--no-run", "--bins"].map(str::to_owned).to_vec();
+    for suite in suites {
+        arguments.push(format!("--test={}", suite.target));
+    }
+    // What is in other packages too would be built there as well.
+    arguments.extend(["--package=weir-tests", "--package=weir-agent"].map(str::to_owned));
+    let arguments: Vec<&str> = arguments.iter().map(String::as_str).collect();
+    artifacts::build(workspace, Profile::Dev, &arguments)
 }
 
 /// Runs one test binary on this machine.
@@ -110,16 +120,27 @@ fn run_command(title: &str, command: &mut Command, report: &mut Report) -> anyho
     Ok(())
 }
 
-/// Finds the integration tests of the tests package by name.
-pub fn root_suite<'a>(
+/// Finds an integration test by its package's folder and its name.
+pub fn find<'a>(
     workspace: &Workspace,
     made: &'a [Executable],
-    name: &str,
+    suite: &SuiteSpec,
 ) -> Option<&'a Path> {
-    let folder = root_suites(workspace);
+    let folder = workspace.root.join(&suite.package);
     made.iter()
         .find(|made| {
-            made.kind == Kind::IntegrationTest && made.package == folder && made.target == name
+            made.kind == Kind::IntegrationTest
+                && made.package == folder
+                && made.target == suite.target
         })
         .map(|made| made.path.as_path())
+}
+
+/// The programs that suites of the tests package start by the path they were built at.
+pub fn programs<'a>(workspace: &Workspace, made: &'a [Executable]) -> Vec<&'a Path> {
+    let folder = root_suites(workspace);
+    let programs = made
+        .iter()
+        .filter(|made| made.kind == Kind::Program && made.package == folder);
+    programs.map(|made| made.path.as_path()).collect()
 }

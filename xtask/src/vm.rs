@@ -17,6 +17,8 @@ mod modules;
 mod results;
 mod run;
 
+pub use kernels::SuiteSpec;
+
 use std::collections::BTreeMap;
 use std::num::NonZeroUsize;
 use std::path::Path;
@@ -27,14 +29,14 @@ use std::time::{Duration, Instant};
 
 use anyhow::Context as _;
 
-use crate::artifacts::{Binaries, Executable, Kind, Profile};
+use crate::artifacts::{Binaries, Executable, Profile};
 use crate::report::Report;
 use crate::setup::{self, Need};
 use crate::suites;
 use crate::vm::emulator::Emulator;
 use crate::vm::fetch::Kernel;
 use crate::vm::image::{Contents, Image};
-use crate::vm::kernels::{KernelSpec, SuiteSpec};
+use crate::vm::kernels::KernelSpec;
 use crate::vm::results::Results;
 use crate::vm::run::Run;
 use crate::workspace::Workspace;
@@ -44,6 +46,21 @@ use crate::workspace::Workspace;
 pub struct Matrix {
     kernels: Vec<KernelSpec>,
     suites: Vec<SuiteSpec>,
+    /// Run the suites that measure, instead of all others.
+    measure: bool,
+}
+
+/// What the user may ask of a run.
+#[derive(Debug, clap::Args)]
+pub struct Options {
+    /// Which kernel: a name in tests/vm/kernels.json, or all
+    #[arg(long, default_value = "all")]
+    kernel: String,
+    /// Measure instead of testing: figures of an emulated machine, good for ratios alone
+    #[arg(long)]
+    bench: bool,
+    /// Run only tests whose name contains this
+    filter: Option<String>,
 }
 
 /// What the machines run.
@@ -58,18 +75,19 @@ pub struct Subject<'a> {
 }
 
 /// The verb itself.
-pub fn run(workspace: &Workspace, kernel: &str, filter: Option<&str>) -> anyhow::Result<ExitCode> {
+pub fn run(workspace: &Workspace, options: &Options) -> anyhow::Result<ExitCode> {
     let needs = [Need::EbpfToolchain, Need::Emulator, Need::VmTools];
     setup::ensure(workspace, &needs)?;
     let mut matrix = Matrix::load(workspace)?;
-    matrix.select(kernel)?;
+    matrix.measure = options.bench;
+    matrix.select(&options.kernel)?;
     matrix.fetch_all(workspace)?;
     let binaries = Binaries::build(workspace, Profile::Dev)?;
-    let made = suites::build_root_suites(workspace)?;
+    let made = suites::build_some(workspace, matrix.chosen())?;
     let subject = Subject {
         made: &made,
         binaries: &binaries,
-        filter,
+        filter: options.filter.as_deref(),
     };
     let report = matrix.run(workspace, &subject)?;
     println!();
@@ -83,7 +101,15 @@ impl Matrix {
         Ok(Self {
             kernels: kernels::read(&folder.join("kernels.json"))?,
             suites: kernels::read(&folder.join("suites.json"))?,
+            measure: false,
         })
+    }
+
+    /// The suites to run.
+    fn chosen(&self) -> impl Iterator<Item = &SuiteSpec> {
+        self.suites
+            .iter()
+            .filter(|suite| suite.measures == self.measure)
     }
 
     /// Narrows the matrix to one kernel, or leaves it for `all`.
@@ -209,7 +235,7 @@ impl Matrix {
         run.show(format!("\n     kernel {} ({})", spec.name, kernel.release));
         let results = read_results(&folder)?;
         if subject.filter.is_none() && results.done {
-            for suite in &self.suites {
+            for suite in self.chosen() {
                 suite
                     .missed(&results.suites)
                     .iter()
@@ -224,31 +250,28 @@ impl Matrix {
     /// True for an integration test that this machine is not expected to run itself.
     pub fn is_for_machines_only(&self, target: &str) -> bool {
         let suite = self.suites.iter().find(|suite| suite.target == target);
-        suite.is_some_and(|suite| suite.machines_only)
+        suite.is_some_and(|suite| suite.machines_only || suite.measures)
     }
 
     /// What goes into the machine beside the kernel.
     fn contents(&self, workspace: &Workspace, subject: &Subject<'_>) -> anyhow::Result<Contents> {
         let mut suites = Vec::new();
-        for suite in &self.suites {
-            let path = suites::root_suite(workspace, subject.made, &suite.target);
+        for suite in self.chosen() {
+            let path = suites::find(workspace, subject.made, suite);
             let path = path.with_context(|| {
                 format!(
-                    "tests/vm/suites.json names {}, which is no test",
-                    suite.target
+                    "tests/vm/suites.json names {}, which is no test of {}",
+                    suite.target, suite.package
                 )
             })?;
             suites.push((suite.clone(), path.to_path_buf()));
         }
-        let programs = subject
-            .made
-            .iter()
-            .filter(|made| made.kind == Kind::Program);
+        let programs = suites::programs(workspace, subject.made);
         Ok(Contents {
             workspace: workspace.root.clone(),
             suites,
             binaries: subject.binaries.clone(),
-            programs: programs.map(|made| made.path.clone()).collect(),
+            programs: programs.into_iter().map(Path::to_path_buf).collect(),
             filter: subject.filter.map(str::to_owned),
         })
     }

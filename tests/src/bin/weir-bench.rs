@@ -23,6 +23,8 @@ enum Bench {
     Xdp,
     /// Time to build Maglev tables
     Maglev,
+    /// Throughput of the device that encrypts
+    Encryption,
 }
 
 fn main() -> ExitCode {
@@ -31,6 +33,7 @@ fn main() -> ExitCode {
     let result = match arguments.bench {
         Bench::Xdp => bench::xdp::run(json),
         Bench::Maglev => bench::maglev::run(json),
+        Bench::Encryption => bench::encryption::run(json),
     };
     match result {
         Ok(()) => ExitCode::SUCCESS,

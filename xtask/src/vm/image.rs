@@ -85,6 +85,7 @@ fn add_userland(image: &mut Image, workspace: &Path) -> anyhow::Result<()> {
 fn add_binaries(image: &mut Image, contents: &Contents) -> anyhow::Result<()> {
     let mut environment = Vec::new();
     writeln!(environment, "export WEIR_PATIENCE={PATIENCE}")?;
+    writeln!(environment, "export WEIR_TEST_WIREGUARD=kernel")?;
     for (name, path) in contents.binaries.environment() {
         let inside = format!("/weir/{}", path.file_name().unwrap_or_default().display());
         image.stripped(&inside, path)?;
@@ -110,11 +111,12 @@ fn suite_line(suite: &SuiteSpec, filter: Option<&str>) -> String {
         Some(filter) => vec![filter],
         None => only.collect(),
     };
-    let fixed = [
-        suite.target.as_str(),
-        suites::SHOW_OUTPUT,
-        suites::ROOT_SUITE_THREADS,
-    ];
+    let output = if suite.measures {
+        suites::NO_CAPTURE
+    } else {
+        suites::SHOW_OUTPUT
+    };
+    let fixed = [suite.target.as_str(), output, suites::ROOT_SUITE_THREADS];
     [&fixed[..], &filters].concat().join(" ") + "\n"
 }
 
@@ -295,11 +297,23 @@ mod tests {
     fn filter_of_the_user_replaces_the_list() {
         let suite = SuiteSpec {
             target: "cluster".into(),
+            package: "tests".into(),
             only: vec!["core".into(), "v6".into()],
             machines_only: false,
+            measures: false,
         };
         let fixed = "cluster --show-output --test-threads=2";
         assert_eq!(suite_line(&suite, None), format!("{fixed} core v6\n"));
         assert_eq!(suite_line(&suite, Some("kill")), format!("{fixed} kill\n"));
+        let measures = SuiteSpec {
+            only: vec![],
+            measures: true,
+            ..suite
+        };
+        assert_eq!(
+            suite_line(&measures, None),
+            "cluster --nocapture --test-threads=2\n",
+            "figures are shown as they come"
+        );
     }
 }

@@ -39,8 +39,11 @@ pub enum Archive {
 #[derive(Clone, Debug, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct SuiteSpec {
-    /// Integration test of the tests package.
+    /// Name of an integration test.
     pub target: String,
+    /// Folder of the package it belongs to.
+    #[serde(default = "tests_package")]
+    pub package: String,
     /// Tests to run, each by a part of its name; all when empty.
     #[serde(default)]
     pub only: Vec<String>,
@@ -48,6 +51,14 @@ pub struct SuiteSpec {
     /// runs in these machines alone, and a skipped test of it counts as failed.
     #[serde(default)]
     pub machines_only: bool,
+    /// True for a suite that measures: it takes its time, so it runs when it is asked for, and then
+    /// alone. It is also one for machines only.
+    #[serde(default)]
+    pub measures: bool,
+}
+
+fn tests_package() -> String {
+    "tests".to_owned()
 }
 
 impl SuiteSpec {
@@ -84,8 +95,10 @@ mod tests {
     fn a_listed_test_that_is_gone_is_noticed() {
         let suite = SuiteSpec {
             target: "cluster".into(),
+            package: "tests".into(),
             only: vec!["tcp".into(), "udp".into()],
             machines_only: false,
+            measures: false,
         };
         let outcomes = |name: &str| BTreeMap::from([(name.to_owned(), Outcome::Passed)]);
         let ran = [

@@ -1,0 +1,140 @@
+//! What Weir's routes and programs cost traffic through the kernel's WireGuard: a cluster with
+//! agents beside one whose nodes have the same device configured by hand, in one run.
+//!
+//! Needs kernel WireGuard: `cargo xtask vm --bench`, see `tests/vm/suites.json`. Machines there are
+//! emulated, so only the ratio means something.
+
+use std::time::Duration;
+
+use anyhow::{Context, Result, ensure};
+use weir_tests::agent::AgentConfig;
+use weir_tests::bench::encryption::load::{Load, Measured};
+use weir_tests::binary::{self, Binary};
+use weir_tests::traffic::server::HTTP_PORT;
+use weir_tests::{Cluster, Place, wait};
+
+/// Rounds, each of which measures both clusters.
+const ROUNDS: usize = 9;
+/// Length of one measurement.
+const LENGTH: Duration = Duration::from_secs(3);
+/// Least share of the throughput by hand that Weir's may have.
+const TARGET: f64 = 0.97;
+
+const DEVICE: &str = "weir_wg0";
+const PORT: u16 = 51_871;
+/// Where a node keeps its key; `/run` is its own.
+const KEY: &str = "/run/wireguard.key";
+
+#[test]
+fn the_kernel_device_is_as_fast_as_one_configured_by_hand() -> Result<()> {
+    let by_hand = cluster("speed-by-hand", None)?;
+    if let Err(error) = configure(&by_hand) {
+        println!("SKIPPED: no kernel WireGuard: {error:#}");
+        return Ok(());
+    }
+    let config = AgentConfig {
+        encryption: true,
+        ..AgentConfig::default()
+    };
+    let weir = cluster("speed-weir", Some(config))?;
+    weir.distribute_keys()?;
+    for cluster in [&by_hand, &weir] {
+        wait::until("the pod to answer", Duration::from_secs(60), || {
+            let (from, to) = (cluster.pod("web-1")?, cluster.pod("web-2")?);
+            let report = from.http(to.address().v4.into(), HTTP_PORT).requests(1);
+            let report = report.timeout(Duration::from_secs(1)).run()?;
+            ensure!(report.failed == 0, "{report:?}");
+            Ok(())
+        })?;
+    }
+    for load in [Load::Tcp, Load::UdpFull] {
+        let (mut weirs, mut hands) = (Vec::new(), Vec::new());
+        for round in 0..ROUNDS {
+            // Whoever is first may find the machine busier with what was before.
+            for turn in [round % 2, (round + 1) % 2] {
+                if turn == 0 {
+                    weirs.push(measure(&weir, load)?);
+                } else {
+                    hands.push(measure(&by_hand, load)?);
+                }
+            }
+        }
+        let (weir, hand) = (figures(weirs), figures(hands));
+        println!(
+            "{}: Mbit/s least, median, most: Weir {weir:.1?}, by hand {hand:.1?}, ratio of medians \
+             {:.3}, of the most {:.3}",
+            load.title(),
+            weir[1] / hand[1],
+            weir[2] / hand[2],
+        );
+        // Whatever else runs only ever slows a round down: the better one of the two counts.
+        let ratio = (weir[1] / hand[1]).max(weir[2] / hand[2]);
+        ensure!(ratio >= TARGET, "{}: {ratio:.3} of by hand", load.title());
+    }
+    Ok(())
+}
+
+/// Least, median and most of all rounds, in Mbit/s.
+fn figures(rounds: Vec<Measured>) -> [f64; 3] {
+    let mut all: Vec<f64> = rounds
+        .into_iter()
+        .map(|round| round.bits_per_second() / 1e6)
+        .collect();
+    all.sort_unstable_by(f64::total_cmp);
+    [all[0], all[all.len() / 2], all[all.len() - 1]]
+}
+
+fn measure(cluster: &Cluster, load: Load) -> Result<Measured> {
+    let (from, to) = (cluster.pod("web-1")?, cluster.pod("web-2")?);
+    let (from, to) = ((&**from, from.address().v4), (&**to, to.address().v4));
+    load.send(from, to, LENGTH)
+}
+
+fn cluster(name: &str, agents: Option<AgentConfig>) -> Result<Cluster> {
+    binary::announce(Binary::Traffic, env!("CARGO_BIN_EXE_weir-traffic"));
+    let builder = Cluster::builder(name).nodes(2).pods_per_node(1);
+    let builder = match agents {
+        Some(config) => builder.agents(config),
+        None => builder.without_agents(),
+    };
+    let cluster = builder.start()?;
+    cluster.serve()?;
+    Ok(cluster)
+}
+
+/// The device on both nodes as `weir-agent` would make it: the same MTU, routes for the other's
+/// pods.
+fn configure(cluster: &Cluster) -> Result<()> {
+    let [one, two] = [cluster.node("node1")?, cluster.node("node2")?];
+    for node in [one, two] {
+        ip(node, &format!("link add {DEVICE} mtu 1420 type wireguard"))?;
+    }
+    let keys = [make_key(one)?, make_key(two)?];
+    for (node, peer, key) in [(one, two, &keys[1]), (two, one, &keys[0])] {
+        let endpoint = format!("{}:{PORT}", peer.address().v4);
+        let plans = cluster.plan().nodes.iter();
+        let ranges = plans.filter(|plan| plan.name == peer.name());
+        let ranges: Vec<String> = ranges.flat_map(|plan| plan.pod_ranges.clone()).collect();
+        let (port, allowed) = (PORT.to_string(), ranges.join(","));
+        let set = ["set", DEVICE, "listen-port", &port, "private-key", KEY];
+        let of_peer = ["peer", key, "endpoint", &endpoint, "allowed-ips", &allowed];
+        node.output("wg", &[&set[..], &of_peer].concat())?;
+        ip(node, &format!("link set {DEVICE} up"))?;
+        for range in ranges {
+            ip(node, &format!("route replace {range} dev {DEVICE}"))?;
+        }
+    }
+    Ok(())
+}
+
+/// Makes a node's private key and returns the public one.
+fn make_key(node: &Place) -> Result<String> {
+    let script = format!("umask 077; wg genkey > {KEY}; wg pubkey < {KEY}");
+    let key = node.output("sh", &["-c", &script]);
+    Ok(key.context("make a WireGuard key")?.trim().to_owned())
+}
+
+fn ip(place: &Place, arguments: &str) -> Result<()> {
+    let words: Vec<&str> = arguments.split_whitespace().collect();
+    place.output("ip", &words).map(drop)
+}
