@@ -15,10 +15,13 @@ use serde_json::{Value, json};
 
 use crate::binary::Binary;
 use crate::plan::UPLINK;
+use crate::run::cgroup;
 use crate::{Place, wait};
 
+mod device;
 mod status;
 
+pub use device::DeviceService;
 pub use status::Status;
 
 /// Directory of the agent's files, as the node sees it.
@@ -86,6 +89,8 @@ pub struct Agent {
     place: Place,
     directory: PathBuf,
     child: Mutex<Option<Child>>,
+    /// The service `weir-agent wireguard`, if the configuration wants one.
+    device: Option<DeviceService>,
 }
 
 impl Agent {
@@ -98,10 +103,15 @@ impl Agent {
     /// When a file cannot be written.
     pub(crate) fn prepare(place: Place, run: &Path, config: &AgentConfig) -> Result<Self> {
         let directory = run.join("weir");
+        let separate = &config.encryption_settings["wireguard"]["process"] == "separate";
+        let device = separate
+            .then(|| DeviceService::prepare(&place))
+            .transpose()?;
         let agent = Self {
             place,
             directory,
             child: Mutex::new(None),
+            device,
         };
         fs::create_dir_all(agent.manifests())
             .with_context(|| format!("create {}", agent.manifests().display()))?;
@@ -145,6 +155,25 @@ impl Agent {
         self.wait_ready()
     }
 
+    /// The service of the node's userspace device, which runs beside the agent.
+    ///
+    /// # Errors
+    ///
+    /// When the configuration wants none.
+    pub fn device_service(&self) -> Result<&DeviceService> {
+        let service = self.device.as_ref();
+        service.with_context(|| self.about("the agent runs the device itself"))
+    }
+
+    /// Starts the device's service again after it was killed, as whoever runs it does.
+    ///
+    /// # Errors
+    ///
+    /// When the configuration wants none, or it cannot be started.
+    pub fn restart_device(&self) -> Result<()> {
+        self.device_service()?.start_once(&self.open_log()?)
+    }
+
     /// Starts the agent without waiting.
     ///
     /// # Errors
@@ -154,6 +183,9 @@ impl Agent {
         let mut child = self.child();
         if child.is_some() {
             bail!("the agent of {} runs already", self.place.name());
+        }
+        if let Some(device) = &self.device {
+            device.start_once(&self.open_log()?)?;
         }
         let log = self.open_log()?;
         let mut command = self.command()?;
@@ -278,6 +310,17 @@ impl Agent {
         self.end(Signal::SIGTERM)
     }
 
+    /// Ends all processes of the agent's cgroup at once, as a container runtime ends a container,
+    /// and returns when the agent is gone.
+    ///
+    /// # Errors
+    ///
+    /// When none runs or it does not end in time.
+    pub fn kill_cgroup(&self) -> Result<()> {
+        cgroup::kill(self.place.in_cgroup("agent").cgroup())?;
+        self.end(Signal::SIGKILL).map(drop)
+    }
+
     fn end(&self, signal: Signal) -> Result<ExitStatus> {
         let mut guard = self.child();
         let child = guard
@@ -346,6 +389,7 @@ impl Agent {
     /// Lets go of the process: it will outlive the cluster object.
     pub(crate) fn detach(&self) {
         self.child().take();
+        self.device.iter().for_each(DeviceService::detach);
     }
 }
 

@@ -7,6 +7,8 @@ mod balancing;
 mod changes;
 #[path = "cluster/encryption.rs"]
 mod encryption;
+#[path = "cluster/encryption_device.rs"]
+mod encryption_device;
 #[path = "cluster/encryption_visible.rs"]
 mod encryption_visible;
 #[path = "cluster/flows.rs"]

@@ -6,7 +6,7 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use anyhow::{Context, Result, anyhow};
-use nix::sys::signal::{Signal, kill};
+use nix::sys::signal::{self, Signal};
 use nix::unistd::Pid;
 
 use crate::wait;
@@ -50,7 +50,7 @@ pub fn remove(root: &Path) -> Result<()> {
             }
             for pid in &alive {
                 // Gone in the meantime is as good.
-                let _ = kill(*pid, Signal::SIGKILL);
+                let _ = signal::kill(*pid, Signal::SIGKILL);
             }
             if !alive.is_empty() {
                 return Err(anyhow!("{alive:?} still run"));
@@ -68,6 +68,27 @@ pub fn remove(root: &Path) -> Result<()> {
             Ok(())
         },
     )
+}
+
+/// Kills all processes of a cgroup and of those below it.
+///
+/// # Errors
+///
+/// When the kernel refuses; before 5.14 there is no such file, and processes are killed in turn.
+pub fn kill(root: &Path) -> Result<()> {
+    match fs::write(root.join("cgroup.kill"), "1") {
+        Err(error)
+            if error.kind() == ErrorKind::NotFound
+                || error.raw_os_error() == Some(libc::EACCES) =>
+        {
+            for pid in tree(root).iter().flat_map(|directory| processes(directory)) {
+                // Gone in the meantime is as good.
+                let _ = signal::kill(pid, Signal::SIGKILL);
+            }
+            Ok(())
+        }
+        result => result.with_context(|| format!("kill what is in {}", root.display())),
+    }
 }
 
 /// Processes of one cgroup, without its children.
