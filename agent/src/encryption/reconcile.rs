@@ -54,6 +54,8 @@ const REPORTER: &str = "encryption";
 
 /// How often the device is looked at when nothing else happens.
 const INTERVAL: Duration = Duration::from_secs(2);
+/// Likewise after a step that failed: what it waits for may be there by then.
+const INTERVAL_AFTER_FAILURE: Duration = Duration::from_millis(250);
 /// Likewise while a node changes its key: its traffic waits for us.
 const INTERVAL_DURING_ROTATION: Duration = Duration::from_millis(100);
 
@@ -314,6 +316,8 @@ pub async fn run<A: AttachDevice>(
                 (vec![problem(String::new(), message)], false)
             }
         };
+        // What came during the step may have come too late for it.
+        let changed_meanwhile = revision.has_changed()?;
         trigger
             .state
             .update(|state| state.set_problems(REPORTER, problems));
@@ -324,13 +328,14 @@ pub async fn run<A: AttachDevice>(
         // That was our own change.
         revision.mark_unchanged();
         pace.took(begun.elapsed());
-        let pause = if changing {
-            INTERVAL_DURING_ROTATION
-        } else {
-            INTERVAL
+        let pause = match changing {
+            _ if !failure.is_empty() => INTERVAL_AFTER_FAILURE,
+            true => INTERVAL_DURING_ROTATION,
+            false => INTERVAL,
         };
         tokio::select! {
             () = stop.cancelled() => return Ok(()),
+            () = std::future::ready(()), if changed_meanwhile => {}
             changed = revision.changed() => changed?,
             changed = trigger.addresses.changed() => changed?,
             Some(request) = requests.recv() => {
