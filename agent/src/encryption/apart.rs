@@ -91,6 +91,8 @@ fn mark_as_ours(name: &InterfaceName) -> anyhow::Result<()> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use Implementation::{Auto, Kernel, Userspace};
+    use Process::{Agent, Separate};
 
     #[test]
     fn a_device_is_served_only_where_the_agent_waits_for_one() {
@@ -101,8 +103,6 @@ mod tests {
             config.encryption.wireguard.implementation = implementation;
             not_wanted(&config, kernel_can).is_none()
         };
-        use Implementation::{Auto, Kernel, Userspace};
-        use Process::{Agent, Separate};
         assert!(served(true, Separate, Auto, false));
         assert!(served(true, Separate, Userspace, true));
         assert!(!served(true, Separate, Auto, true));

@@ -328,10 +328,12 @@ pub async fn run<A: AttachDevice>(
         // That was our own change.
         revision.mark_unchanged();
         pace.took(begun.elapsed());
-        let pause = match changing {
-            _ if !failure.is_empty() => INTERVAL_AFTER_FAILURE,
-            true => INTERVAL_DURING_ROTATION,
-            false => INTERVAL,
+        let pause = if !failure.is_empty() {
+            INTERVAL_AFTER_FAILURE
+        } else if changing {
+            INTERVAL_DURING_ROTATION
+        } else {
+            INTERVAL
         };
         tokio::select! {
             () = stop.cancelled() => return Ok(()),

@@ -53,7 +53,7 @@ fn send(tunnel: &Tunnel, work: Work, packet: &mut [u8], outbox: &mut Outbox) {
     outbox.leave_by(sockets);
     let mut protocol = peer.protocol();
     let tunn = protocol.sending();
-    while let Some(packet) = packets.next() {
+    while let Some(packet) = packets.next_packet() {
         outbox.encrypt(tunn, packet, endpoint);
     }
 }

@@ -73,7 +73,7 @@ impl<'a> Packets<'a> {
     }
 
     /// The next packet.
-    pub fn next(&mut self) -> Option<&[u8]> {
+    pub fn next_packet(&mut self) -> Option<&[u8]> {
         let number = self.next;
         self.next += 1;
         match &self.cut {
@@ -232,7 +232,7 @@ pub(super) mod tests {
     pub fn split(work: Work, packet: &[u8]) -> Vec<Vec<u8>> {
         let mut packet = packet.to_vec();
         let mut packets = Packets::new(work, &mut packet).expect("they go together");
-        std::iter::from_fn(|| packets.next().map(<[u8]>::to_vec)).collect()
+        std::iter::from_fn(|| packets.next_packet().map(<[u8]>::to_vec)).collect()
     }
 
     /// Both checksums as a receiver checks them.
@@ -333,7 +333,7 @@ pub(super) mod tests {
             if let Some(work) = Work::from_bytes(header)
                 && let Some(mut packets) = Packets::new(work, &mut packet)
             {
-                while packets.next().is_some() {}
+                while packets.next_packet().is_some() {}
             }
         }
     }
