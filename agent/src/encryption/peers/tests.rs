@@ -121,7 +121,9 @@ proptest! {
     fn what_is_known_of_a_device_follows_it(desired in peers(), actual in peers()) {
         let (mut device, mut known) = (actual.clone(), actual.clone());
         let changes = plan(&desired, &actual);
-        changes.iter().for_each(|change| apply(&mut device, change));
+        for change in &changes {
+            apply(&mut device, change);
+        }
         follow(&mut known, &changes);
         prop_assert_eq!(known, device);
     }

@@ -39,7 +39,7 @@ pub(super) fn create(name: &InterfaceName, queues: usize) -> io::Result<Vec<Queu
     // Of the device, not of the queue. Without it the kernel does the work, as before.
     let _without = OFFLOADS.iter().any(|offloads| {
         // SAFETY: the descriptor is open and of a TUN device; the argument is a number.
-        unsafe { set_offload(all[0].0.as_raw_fd(), *offloads as libc::c_int) }.is_ok()
+        unsafe { set_offload(all[0].0.as_raw_fd(), offloads.cast_signed()) }.is_ok()
     });
     Ok(all)
 }
@@ -99,7 +99,7 @@ impl Queue {
 
     /// Hands the kernel a packet that came in. One it does not take is lost, as on any wire: the
     /// device may be down.
-    pub fn write<'a>(&self, work: Work, packet: &mut dyn Iterator<Item = &'a [u8]>) {
+    pub fn write(&self, work: Work, packet: &mut dyn Iterator<Item = &[u8]>) {
         let header = work.to_bytes();
         let mut parts = [IoSlice::new(&[]); 1 + MAX_PIECES];
         parts[0] = IoSlice::new(&header);

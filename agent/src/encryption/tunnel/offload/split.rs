@@ -58,12 +58,11 @@ impl Transport {
 impl<'a> Packets<'a> {
     /// `None` if work and packet do not go together.
     pub fn new(work: Work, packet: &'a mut [u8]) -> Option<Self> {
-        let cut = match work.segments {
-            Some(segments) => Some(Cut::new(work, segments, packet)?),
-            None => {
-                complete(work, packet)?;
-                None
-            }
+        let cut = if let Some(segments) = work.segments {
+            Some(Cut::new(work, segments, packet)?)
+        } else {
+            complete(work, packet)?;
+            None
         };
         Some(Self {
             packet,
@@ -307,7 +306,9 @@ pub(super) mod tests {
             .map(|it| u16::from_be_bytes([it[24], it[25]]))
             .collect();
         assert_eq!(lengths, [108, 108, 58]);
-        datagrams.iter().for_each(|it| assert_valid(it, 17));
+        for datagram in &datagrams {
+            assert_valid(datagram, 17);
+        }
     }
 
     #[test]
