@@ -39,7 +39,7 @@ fn the_kernel_device_is_as_fast_as_one_configured_by_hand() -> Result<()> {
     let weir = cluster("speed-weir", Some(config))?;
     weir.distribute_keys()?;
     for cluster in [&by_hand, &weir] {
-        wait::until("the pod to answer", Duration::from_secs(60), || {
+        wait::until("the pod to answer", Duration::from_mins(1), || {
             let (from, to) = (cluster.pod("web-1")?, cluster.pod("web-2")?);
             let report = from.http(to.address().v4.into(), HTTP_PORT).requests(1);
             let report = report.timeout(Duration::from_secs(1)).run()?;

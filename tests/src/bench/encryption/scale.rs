@@ -23,7 +23,7 @@ const MANY: u16 = 5_000;
 const FLAPPING: Duration = Duration::from_secs(15);
 const BETWEEN: Duration = Duration::from_millis(20);
 
-const PATIENCE: Duration = Duration::from_secs(60);
+const PATIENCE: Duration = Duration::from_mins(1);
 
 /// What it came to.
 #[derive(Debug, Serialize)]
