@@ -37,7 +37,7 @@ fn switching_it_off_node_by_node_costs_no_connection() -> Result<()> {
         agent.launch()?;
         // The others hear of it as fast as records travel.
         let file = format!("{}.yaml", node.name());
-        wait::until("the record to be withdrawn", SOON, || {
+        wait::until("the record to be withdrawn", SOON * 3, || {
             let own = agent.manifests().join("published").join(&file);
             ensure!(!own.exists(), "it is still there");
             Ok(())

@@ -167,7 +167,7 @@ fn forget_everything(node: &Node) -> Result<()> {
 
 /// Waits until the programs of a starting agent are at work.
 fn wait_for_programs(node: &Node) -> Result<()> {
-    wait::until("programs at the uplink and the pods", SOON, || {
+    wait::until("programs at the uplink and the pods", SOON * 3, || {
         let status = node.agent()?.status()?;
         let attached = status.0["datapath"]["interfaces"].as_array();
         let count = attached.map_or(0, Vec::len);
