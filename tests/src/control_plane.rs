@@ -200,7 +200,7 @@ impl ControlPlane {
     ///
     /// When it cannot be made.
     pub fn client(&self) -> Result<Client> {
-        Client::new(self.place.clone(), self.kubeconfig())
+        Ok(Client::new(self.place.clone(), self.kubeconfig()))
     }
 
     /// Ends the API server, as a crash does, and leaves the data.

@@ -27,8 +27,8 @@ pub struct Response {
 }
 
 impl Client {
-    pub(super) fn new(place: Option<Place>, kubeconfig: PathBuf) -> Result<Self> {
-        Ok(Self { place, kubeconfig })
+    pub(super) fn new(place: Option<Place>, kubeconfig: PathBuf) -> Self {
+        Self { place, kubeconfig }
     }
 
     /// Asks for a path.

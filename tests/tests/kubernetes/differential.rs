@@ -312,7 +312,7 @@ fn lists_watches_and_manifests_of_the_same_objects_make_the_same_tables() {
                 assert_eq!(through_a_watch(&objects).await, manifests, "watched");
                 manifests.0.len() + manifests.1.len() + manifests.2.len()
             };
-            let deadline = Duration::from_secs(120);
+            let deadline = Duration::from_mins(2);
             let compared =
                 runtime.block_on(async { tokio::time::timeout(deadline, compare).await });
             served.set(served.get() + compared.expect("in time"));

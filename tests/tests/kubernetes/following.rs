@@ -27,8 +27,8 @@ pub fn timing() -> Timing {
     Timing {
         page_idle: Duration::from_millis(500),
         page: Duration::from_secs(2),
-        watch: Duration::from_secs(60),
-        watch_idle: Duration::from_secs(60),
+        watch: Duration::from_mins(1),
+        watch_idle: Duration::from_mins(1),
         pauses: Pauses {
             first: Duration::from_millis(20),
             longest: Duration::from_millis(200),

@@ -1,7 +1,7 @@
 //! Everything that the agent asks of the API server, in one table.
 //!
 //! Requests are made with entries of this table, so that code which asks for more cannot be written
-//! without a line here; a test compares the table with the ClusterRole in `deploy/`.
+//! without a line here; a test compares the table with the `ClusterRole` in `deploy/`.
 
 /// A verb as RBAC names it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]

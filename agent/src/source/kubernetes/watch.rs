@@ -59,7 +59,7 @@ impl Default for Timing {
         Self {
             page_idle: Duration::from_secs(30),
             page: Duration::from_mins(2),
-            watch: Duration::from_secs(180),
+            watch: Duration::from_mins(3),
             watch_idle: Duration::from_secs(150),
             pauses: Pauses {
                 first: Duration::from_millis(500),
