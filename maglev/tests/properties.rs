@@ -6,7 +6,6 @@ use std::collections::BTreeMap;
 use maglev::{Backend, TableSize, build, plain, table_size};
 use proptest::collection::{btree_map, btree_set};
 use proptest::prelude::*;
-use proptest::test_runner::TestCaseError;
 
 /// Names and weights.
 type Backends = BTreeMap<Vec<u8>, u16>;
@@ -61,23 +60,35 @@ fn moved_slots(before: (&[Backend<'_>], &[u32]), after: (&[Backend<'_>], &[u32])
         .count()
 }
 
-fn check_disruption(backends: &Backends, leaver: usize) -> Result<(), TestCaseError> {
-    let before = list(backends);
-    let mut after = before.clone();
-    after.remove(leaver % before.len());
+/// The part of all slots that moves between the backends that stay when one of them leaves.
+fn disruption(backends: &[Backend<'_>], leaver: usize) -> f64 {
+    let mut after = backends.to_vec();
+    after.remove(leaver);
     // The same size for both: growth and shrinkage of a Service change its size rarely.
-    let size = table_size(before.len(), 100);
-    let (old, new) = (table(&before, size), table(&after, size));
-    let moved = moved_slots((&before, &old), (&after, &new));
-    // Section 5.3 of the paper shows a few per cent at most for small tables, and less for larger
-    // ones; here the ratio of slots to backends is at least 100 throughout.
-    prop_assert!(
-        moved * 100 <= old.len() * 4,
-        "{moved} of {} slots of {} remaining backends moved",
-        old.len(),
-        after.len()
-    );
-    Ok(())
+    let size = table_size(backends.len(), 100);
+    let (old, new) = (table(backends, size), table(&after, size));
+    moved_slots((backends, &old), (&after, &new)) as f64 / old.len() as f64
+}
+
+/// Section 5.3 of the paper shows a few per cent at most for small tables, and less for larger ones;
+/// here the ratio of slots to backends is at least 100 throughout.
+///
+/// That is a mean. One set in a hundred does worse, up to a third of the slots where two of three
+/// backends happen to have nearly the same permutation.
+#[test]
+fn a_backend_that_leaves_moves_few_slots_of_the_others() {
+    const SETS: usize = 200;
+    for count in [2, 3, 5, 10, 20, 50, 100] {
+        let moved = (0..SETS).map(|set| {
+            let name = |number| format!("10.{}.{set}.{number}:8080", set % 7).into_bytes();
+            let names: Vec<_> = (0..count).map(name).collect();
+            let backend = |name| Backend { name, weight: 1 };
+            let backends: Vec<_> = names.iter().map(|name| backend(name)).collect();
+            disruption(&backends, set % count)
+        });
+        let mean = moved.sum::<f64>() / SETS as f64;
+        assert!(mean <= 0.03, "{mean:.4} of the slots of {count} backends");
+    }
 }
 
 proptest! {
@@ -92,14 +103,6 @@ proptest! {
         prop_assert!(max - min <= 1);
         // The paper's bound for M ≥ 100 N.
         prop_assert!(f64::from(max) / f64::from(min) <= 1.01);
-    }
-
-    #[test]
-    fn a_backend_that_leaves_moves_few_slots_of_the_others(
-        backends in names(2..120),
-        leaver in any::<usize>(),
-    ) {
-        check_disruption(&backends, leaver)?;
     }
 
     #[test]
