@@ -138,9 +138,13 @@ fn services_have_the_paths_that_clients_call() {
             "/observer.Observer/GetNodes",
             "/observer.Observer/ServerStatus",
             "/peer.Peer/Notify stream",
+            "/weir.admin.v1.Admin/EncryptionReport",
+            "/weir.admin.v1.Admin/EncryptionStatus",
             "/weir.admin.v1.Admin/ListBackends",
             "/weir.admin.v1.Admin/ListEndpoints",
+            "/weir.admin.v1.Admin/ListPeers",
             "/weir.admin.v1.Admin/ListServices",
+            "/weir.admin.v1.Admin/RotateKey",
             "/weir.admin.v1.Admin/Status",
         ]
     );
