@@ -26,6 +26,8 @@ pub use status::Status;
 
 /// Directory of the agent's files, as the node sees it.
 const DIRECTORY: &str = "/run/weir";
+/// Name of the file in that directory by which an agent asks an API server.
+pub const KUBECONFIG: &str = "kubeconfig";
 /// Exit code of `weir status` while the agent starts.
 const STARTING: i32 = 4;
 /// Exit code of `weir status` when something does not work.
@@ -36,6 +38,8 @@ const DEADLINE: Duration = Duration::from_mins(1);
 /// Settings of the agents of a cluster; what is not here has the agent's own default.
 #[derive(Clone, Debug)]
 pub struct AgentConfig {
+    /// `source`: an object as in the file, or null for the manifests directory.
+    pub source: Value,
     /// `devices.xdpMode`.
     pub xdp_mode: String,
     /// `flows.reportInterval`.
@@ -53,6 +57,7 @@ pub struct AgentConfig {
 impl Default for AgentConfig {
     fn default() -> Self {
         Self {
+            source: Value::Null,
             xdp_mode: "auto".into(),
             report_interval: "1s".into(),
             external_cluster_ip: false,
@@ -64,15 +69,30 @@ impl Default for AgentConfig {
 }
 
 impl AgentConfig {
+    /// With everything taken from an API server, by the kubeconfig that
+    /// [`ControlPlane::admit`](crate::ControlPlane::admit) writes.
+    #[must_use]
+    pub fn following_api_server(mut self) -> Self {
+        let kubeconfig = format!("{DIRECTORY}/{KUBECONFIG}");
+        self.source = json!({ "kind": "kubernetes", "kubernetes": { "kubeconfig": kubeconfig } });
+        self
+    }
+
     /// The configuration file for the node `name`.
     fn to_json(&self, name: &str) -> Value {
         let mut encryption = json!({ "enabled": self.encryption });
         for (key, value) in self.encryption_settings.as_object().into_iter().flatten() {
             encryption[key] = value.clone();
         }
+        let source = match &self.source {
+            Value::Null => {
+                json!({ "manifests": { "directory": format!("{DIRECTORY}/manifests") } })
+            }
+            source => source.clone(),
+        };
         json!({
             "nodeName": name,
-            "source": { "manifests": { "directory": format!("{DIRECTORY}/manifests") } },
+            "source": source,
             "paths": { "state": format!("{DIRECTORY}/state") },
             "devices": { "uplinks": [UPLINK], "pods": ["pod*"], "xdpMode": self.xdp_mode },
             "loadBalancer": { "externalClusterIP": self.external_cluster_ip },

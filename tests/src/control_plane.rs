@@ -4,36 +4,43 @@
 //! The programs are those of the folder that `KUBEBUILDER_ASSETS` names, as in the tests of
 //! operators. Each control plane has ports, certificates and data of its own in a folder that goes
 //! with it; its processes are ended by their ids, also while a panic unwinds, and when this process
-//! is killed.
+//! is killed. Those in a cluster are in its cgroup: whoever removes what was left of a cluster ends
+//! them, too.
 
 use std::fs::{self, File};
-use std::net::{IpAddr, Ipv4Addr, TcpListener};
+use std::net::IpAddr;
 use std::os::unix::process::CommandExt as _;
-use std::path::{Path, PathBuf};
-use std::process::{Child, Command, Stdio};
-use std::time::Duration;
+use std::path::PathBuf;
+use std::process::{Command, Stdio};
 
-use anyhow::{Context, Result, anyhow, bail};
+use anyhow::{Context, Result, bail};
 use base64::Engine as _;
 use base64::prelude::BASE64_STANDARD;
+use nix::sys::prctl::set_pdeathsig;
 use nix::sys::signal::Signal;
 use serde_json::json;
 use tempfile::TempDir;
 
-use crate::{Place, wait};
+use crate::Place;
 
+mod builder;
 mod certificates;
 mod client;
+mod cluster;
+mod running;
 
+pub use builder::Builder;
 pub use client::{Client, Response};
+
+use running::{Running, await_answer, tail};
 
 /// Names the folder with the programs.
 pub const ASSETS: &str = "KUBEBUILDER_ASSETS";
 
-/// How long a program may take to answer, on a machine busy with other tests.
-const DEADLINE: Duration = Duration::from_mins(2);
 /// What may be asked with it is everything.
 const ADMIN_TOKEN: &str = "test-admin-token";
+/// A user that may do nothing until [`ControlPlane::grant_agent_role`].
+pub const AGENT_TOKEN: &str = "agent-token";
 
 /// Whether there are programs to run; says why not, once for each test.
 pub fn is_available() -> bool {
@@ -44,89 +51,22 @@ pub fn is_available() -> bool {
     is_there
 }
 
+/// Fails, with what to do, where there are none.
+///
+/// # Errors
+///
+/// When the variable names no folder with them.
+pub fn require() -> Result<()> {
+    let missing = "no API server to run: set KUBEBUILDER_ASSETS to a folder with etcd and \
+                   kube-apiserver, as for the tests of operators";
+    assets().map(drop).context(missing)
+}
+
 fn assets() -> Option<PathBuf> {
-    let folder = PathBuf::from(std::env::var_os(ASSETS)?);
-    folder.join("kube-apiserver").is_file().then_some(folder)
-}
-
-/// A control plane to be.
-#[derive(Debug, Default)]
-pub struct Builder {
-    place: Option<Place>,
-    addresses: Vec<IpAddr>,
-    with_controllers: bool,
-}
-
-impl Builder {
-    /// In the namespaces of a place, where it listens on all addresses, of which these are told to
-    /// others. Without a place it listens on loopback.
-    #[must_use]
-    pub fn at(mut self, place: &Place, addresses: impl IntoIterator<Item = IpAddr>) -> Self {
-        self.place = Some(place.clone());
-        self.addresses = addresses.into_iter().collect();
-        self
-    }
-
-    /// With the controllers that make service accounts and `EndpointSlice`s.
-    #[must_use]
-    pub fn with_controllers(mut self) -> Self {
-        self.with_controllers = true;
-        self
-    }
-
-    /// Starts it and returns when it answers.
-    ///
-    /// # Errors
-    ///
-    /// When there are no programs or one does not come up; nothing is left then.
-    pub fn start(self) -> Result<ControlPlane> {
-        let assets = assets().with_context(|| format!("{ASSETS} names no folder of programs"))?;
-        let folder = tempfile::tempdir().context("make a folder")?;
-        let addresses = match &*self.addresses {
-            [] => vec![IpAddr::from(Ipv4Addr::LOCALHOST)],
-            _ => self.addresses.clone(),
-        };
-        certificates::write(folder.path(), &addresses)?;
-        let mut control_plane = ControlPlane {
-            etcd: None,
-            api_server: None,
-            controllers: None,
-            ports: self.ports()?,
-            host: addresses[0],
-            place: self.place,
-            assets,
-            folder,
-        };
-        control_plane.write_files()?;
-        control_plane.start_etcd()?;
-        control_plane.start_api_server()?;
-        if self.with_controllers {
-            control_plane.start_controllers()?;
-        }
-        Ok(control_plane)
-    }
-
-    fn ports(&self) -> Result<Ports> {
-        let find = || -> Result<Ports> {
-            // All at once, so that they differ.
-            let listeners = [(); 4].map(|()| TcpListener::bind("127.0.0.1:0"));
-            let mut ports = [0; 4];
-            for (port, listener) in ports.iter_mut().zip(listeners) {
-                *port = listener.context("find a free port")?.local_addr()?.port();
-            }
-            let [api, etcd, peers, controllers] = ports;
-            Ok(Ports {
-                api,
-                etcd,
-                peers,
-                controllers,
-            })
-        };
-        match &self.place {
-            Some(place) => place.run(find)?,
-            None => find(),
-        }
-    }
+    // Programs are started in folders of their own.
+    let folder = std::path::absolute(std::env::var_os(ASSETS)?).ok()?;
+    let has = |program: &str| folder.join(program).is_file();
+    (has("kube-apiserver") && has("etcd")).then_some(folder)
 }
 
 #[derive(Clone, Copy, Debug)]
@@ -147,7 +87,9 @@ pub struct ControlPlane {
     host: IpAddr,
     place: Option<Place>,
     assets: PathBuf,
-    folder: TempDir,
+    folder: PathBuf,
+    /// Removes the folder, unless it goes with a cluster.
+    _own: Option<TempDir>,
 }
 
 impl ControlPlane {
@@ -168,7 +110,14 @@ impl ControlPlane {
 
     /// A file with which everything may be asked.
     pub fn kubeconfig(&self) -> PathBuf {
-        self.folder.path().join("kubeconfig")
+        self.folder.join("kubeconfig")
+    }
+
+    fn url_host(&self) -> String {
+        match self.host {
+            IpAddr::V4(ip) => ip.to_string(),
+            IpAddr::V6(ip) => format!("[{ip}]"),
+        }
     }
 
     /// The text of a kubeconfig with this server's address and authority and the given token.
@@ -177,7 +126,7 @@ impl ControlPlane {
     ///
     /// When the certificate cannot be read.
     pub fn kubeconfig_for(&self, host: &str, port: u16, token: &str) -> Result<String> {
-        let authority = fs::read(self.folder.path().join("ca.crt")).context("read ca.crt")?;
+        let authority = fs::read(self.folder.join("ca.crt")).context("read ca.crt")?;
         let authority = BASE64_STANDARD.encode(authority);
         let cluster = json!({
             "server": format!("https://{host}:{port}"),
@@ -316,13 +265,9 @@ impl ControlPlane {
 
     fn write_files(&self) -> Result<()> {
         let tokens =
-            format!("{ADMIN_TOKEN},admin,admin,\"system:masters\"\nagent-token,agent,agent\n");
-        fs::write(self.folder.path().join("tokens.csv"), tokens).context("write tokens.csv")?;
-        let host = match self.host {
-            IpAddr::V4(ip) => ip.to_string(),
-            IpAddr::V6(ip) => format!("[{ip}]"),
-        };
-        let text = self.kubeconfig_for(&host, self.ports.api, ADMIN_TOKEN)?;
+            format!("{ADMIN_TOKEN},admin,admin,\"system:masters\"\n{AGENT_TOKEN},agent,agent\n");
+        fs::write(self.folder.join("tokens.csv"), tokens).context("write tokens.csv")?;
+        let text = self.kubeconfig_for(&self.url_host(), self.ports.api, ADMIN_TOKEN)?;
         fs::write(self.kubeconfig(), text).context("write kubeconfig")
     }
 
@@ -336,33 +281,35 @@ impl ControlPlane {
         let log = File::options()
             .create(true)
             .append(true)
-            .open(self.folder.path().join(format!("{program}.log")))
+            .open(self.folder.join(format!("{program}.log")))
             .context("open a log")?;
         command
-            .current_dir(self.folder.path())
+            .current_dir(&self.folder)
             .stdin(Stdio::null())
             .stdout(log.try_clone().context("share the log")?)
             .stderr(log)
             // Ctrl-C is for the test.
             .process_group(0);
-        // SAFETY: the closure makes one system call and allocates nothing, as code between fork and
-        // exec must.
-        unsafe {
-            command
-                .pre_exec(|| nix::sys::prctl::set_pdeathsig(Signal::SIGKILL).map_err(Into::into));
+        if self.place.is_none() {
+            // SAFETY: the closure makes one system call and allocates nothing, as code between fork
+            // and exec must.
+            unsafe {
+                command.pre_exec(|| set_pdeathsig(Signal::SIGKILL).map_err(Into::into));
+            }
         }
         Ok(command)
     }
 
     /// The last lines of a program's log.
     pub fn log_tail(&self, program: &str) -> String {
-        tail(&self.folder.path().join(format!("{program}.log")))
+        tail(&self.folder.join(format!("{program}.log")))
     }
 }
 
 /// What 1.20 has behind gates and later versions have anyway.
 const FEATURES: &str = "--feature-gates=EndpointSliceNodeName=true,\
-                        EndpointSliceTerminatingCondition=true,IPv6DualStack=true";
+                        EndpointSliceTerminatingCondition=true,IPv6DualStack=true,\
+                        MixedProtocolLBService=true";
 
 /// Loopback cannot be advertised.
 fn advertised(host: IpAddr) -> IpAddr {
@@ -370,49 +317,5 @@ fn advertised(host: IpAddr) -> IpAddr {
         IpAddr::from([10, 255, 255, 1])
     } else {
         host
-    }
-}
-
-fn tail(log: &Path) -> String {
-    let text = fs::read_to_string(log).unwrap_or_default();
-    let lines: Vec<_> = text.lines().collect();
-    lines[lines.len().saturating_sub(15)..].join("\n")
-}
-
-/// Waits until a program answers; fails at once if it has ended.
-fn await_answer(
-    running: Option<&mut Running>,
-    mut answers: impl FnMut() -> Result<()>,
-) -> Result<()> {
-    let running = running.context("it was not started")?;
-    let name = running.name;
-    let answer = wait::until(&format!("{name} to answer"), DEADLINE, || {
-        if let Some(status) = running.child.try_wait().context("look at it")? {
-            return Ok(Err(anyhow!("{name} ended: {status}")));
-        }
-        answers().map(Ok)
-    });
-    answer.and_then(|inner| inner)
-}
-
-/// A process that ends with this value.
-#[derive(Debug)]
-struct Running {
-    name: &'static str,
-    child: Child,
-}
-
-impl Running {
-    fn start(name: &'static str, mut command: Command) -> Result<Self> {
-        let child = command.spawn().with_context(|| format!("start {name}"))?;
-        Ok(Self { name, child })
-    }
-}
-
-impl Drop for Running {
-    fn drop(&mut self) {
-        // Errors mean that it is gone; waiting makes sure that no zombie stays.
-        let _ = self.child.kill();
-        let _ = self.child.wait();
     }
 }

@@ -124,8 +124,10 @@ impl ClusterBuilder {
         }
         let plan = Plan::new(&self.shape())?;
         let cluster = build::build(&self.name, &plan, self.agents.as_ref(), self.mtu)?;
-        if self.agents.is_some() {
+        if let Some(agents) = &self.agents {
             match &self.manifests {
+                // Agents that follow something else shall find nothing here.
+                _ if !agents.source.is_null() => {}
                 Some(directory) => cluster.apply_directory(directory)?,
                 None => {
                     cluster.apply(&manifest::members(&cluster.plan.nodes, &cluster.plan.pods))?;

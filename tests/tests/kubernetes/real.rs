@@ -4,14 +4,13 @@ use std::net::TcpListener;
 use std::time::Duration;
 
 use anyhow::{Result, ensure};
-use serde::Deserialize;
 use serde_json::{Value, json};
 use tempfile::TempDir;
 use tokio::runtime::Runtime;
 use weir_agent::source::kubernetes::Timing;
 use weir_agent::source::kubernetes::record::{CONDITION, VERSION_ANNOTATION};
 use weir_agent::state::ClusterState;
-use weir_tests::control_plane::{self, Client, ControlPlane};
+use weir_tests::control_plane::{self, AGENT_TOKEN, Client, ControlPlane};
 use weir_tests::wait;
 
 use crate::differential::{tables, through_manifests};
@@ -19,8 +18,6 @@ use crate::following::{self, DEADLINE, Following, NODE, ips, settings};
 
 /// Name of the Service of [`web`].
 const WEB: &str = "web";
-/// A user with the role in `deploy/` and nothing else.
-const AGENT_TOKEN: &str = "agent-token";
 
 fn runtime() -> Runtime {
     tokio::runtime::Builder::new_multi_thread()
@@ -221,25 +218,6 @@ fn an_api_server_that_is_away_takes_nothing_and_what_changed_is_found_when_it_is
     })
 }
 
-/// Binds the role in `deploy/` to the user with [`AGENT_TOKEN`].
-fn grant_role(client: &Client) -> Result<()> {
-    let path = concat!(
-        env!("CARGO_MANIFEST_DIR"),
-        "/../deploy/daemonset/base/rbac.yaml"
-    );
-    let text = std::fs::read_to_string(path)?;
-    for document in serde_yaml_ng::Deserializer::from_str(&text) {
-        let mut object = Value::deserialize(document)?;
-        if object["kind"] == "ClusterRoleBinding" {
-            object["subjects"] = json!([{
-                "kind": "User", "name": "agent", "apiGroup": "rbac.authorization.k8s.io",
-            }]);
-        }
-        client.apply(&object)?;
-    }
-    Ok(())
-}
-
 fn own_node(client: &Client) -> Result<Value> {
     client.object(&format!("/api/v1/nodes/{NODE}"))
 }
@@ -272,7 +250,7 @@ fn with_the_role_of_the_manifests_the_record_and_events_are_written_and_no_more(
             cluster.problems().any(|problem| refused(&problem.message))
         };
         source.until("the refusal", refused).await;
-        grant_role(&client)?;
+        control_plane.grant_agent_role()?;
         let guard = source.readiness.guard("a part");
         source.synced().await;
 
