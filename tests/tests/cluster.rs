@@ -1,6 +1,8 @@
 //! What users see of Weir: scenarios in clusters of network namespaces with a real agent on every
 //! node. Each test makes its own cluster; several run beside each other.
 
+#[path = "cluster/api_server.rs"]
+mod api_server;
 #[path = "cluster/balancing.rs"]
 mod balancing;
 #[path = "cluster/changes.rs"]

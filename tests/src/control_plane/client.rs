@@ -60,16 +60,23 @@ impl Client {
     /// When the API server refuses.
     pub fn apply(&self, object: &Value) -> Result<()> {
         let (collection, path) = paths(object)?;
-        let made = self.send("POST", &collection, "application/json", object)?;
-        match made.status {
-            200..=299 => {}
-            409 => self.patch(&path, object)?,
-            status => bail!("POST {path}: status {status}: {}", made.text),
+        // Not the other way round: a Service with its own ClusterIP is refused for the address.
+        match self.get(&path)?.status {
+            200 => self.patch(&path, object)?,
+            _ => self.create(&collection, object)?,
         }
         match object.get("status") {
             Some(status) => self.patch(&format!("{path}/status"), &json!({ "status": status })),
             None => Ok(()),
         }
+    }
+
+    fn create(&self, collection: &str, object: &Value) -> Result<()> {
+        let made = self.send("POST", collection, "application/json", object)?;
+        if !(200..300).contains(&made.status) {
+            bail!("POST {collection}: status {}: {}", made.status, made.text);
+        }
+        Ok(())
     }
 
     /// Changes fields of the object at a path (a merge patch).

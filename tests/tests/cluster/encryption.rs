@@ -3,6 +3,8 @@
 //! The same with the kernel's WireGuard and with the process: agents pick by what the kernel has,
 //! and nothing here asks which it was.
 
+#[path = "encryption/api_server.rs"]
+mod api_server;
 #[path = "encryption/attackers.rs"]
 mod attackers;
 #[path = "encryption/basics.rs"]

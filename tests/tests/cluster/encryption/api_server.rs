@@ -1,0 +1,75 @@
+//! Keys that travel by the Node objects of a real API server.
+
+use anyhow::{Result, ensure};
+use serde_json::Value;
+use weir_tests::cluster::{Node, Pod};
+use weir_tests::control_plane;
+use weir_tests::traffic::server::HTTP_PORT;
+use weir_tests::wait;
+
+use super::{KEY, assert_unreadable, encrypting, look, wait_for_answers};
+use crate::api_server::{condition, must_reach, object_of, start};
+use crate::setting::{SOON, backends};
+
+#[test]
+fn nodes_become_peers_by_their_objects_and_leave_nothing_there() -> Result<()> {
+    if !control_plane::is_available() {
+        return Ok(());
+    }
+    let (cluster, mut control_plane) = start("apikeys", encrypting(Value::Null))?;
+    let client = control_plane.client()?;
+    let asker = cluster.pod("asker")?;
+    let remote = cluster
+        .web_pods()
+        .filter(|pod| pod.node_name() != asker.node_name());
+    let remote: Vec<_> = remote.flat_map(|pod: &Pod| pod.address().both()).collect();
+    let capture = look(&cluster)?;
+    wait_for_answers(asker, remote.clone())?;
+    for address in &remote {
+        let report = asker.http(*address, HTTP_PORT).requests(50).run()?;
+        ensure!(report.failed == 0, "{address}: {report:?}");
+    }
+    for vip in cluster.vips(0) {
+        must_reach(&cluster, vip, &backends(&cluster, vip, HTTP_PORT))?;
+    }
+    assert_unreadable(&cluster, &capture.finish()?, 500)?;
+
+    // While the API server can be asked, a node that Weir leaves says so; otherwise it is left
+    // clean all the same, and the user is told what stays.
+    let [node1, node2, node3] = ["node1", "node2", "node3"].map(|name| cluster.node(name));
+    let (node1, node2, node3) = (node1?, node2?, node3?);
+    wait::until("all of node3's record", SOON, || {
+        let object = object_of(&client, node3)?;
+        let annotations = &object["metadata"]["annotations"];
+        let is_whole = annotations[KEY].is_string() && condition(&object).is_some();
+        ensure!(is_whole, "{object:#}");
+        Ok(())
+    })?;
+    uninstall(node3)?;
+    let object = object_of(&client, node3)?;
+    let has = |annotation: &str| !object["metadata"]["annotations"][annotation].is_null();
+    ensure!(
+        !has(KEY) && !has("weir.dev/version") && condition(&object).is_none(),
+        "{object:#}"
+    );
+    let other = object_of(&client, node1)?;
+    ensure!(
+        condition(&other).is_some() && other["metadata"]["annotations"][KEY].is_string(),
+        "{other:#}"
+    );
+    control_plane.kill_api_server();
+    let said = uninstall(node2)?;
+    ensure!(said.contains("were not removed"), "{said}");
+    Ok(())
+}
+
+/// Ends the agent and removes all of Weir; returns what is said about it.
+fn uninstall(node: &Node) -> Result<String> {
+    let agent = node.agent()?;
+    agent.stop()?;
+    let mut command = agent.command()?;
+    command.args(["uninstall", "--config", "/run/weir/agent.yaml"]);
+    let output = command.output()?;
+    let words = node.text_of("weir-agent uninstall", &output)?;
+    Ok(words + &String::from_utf8_lossy(&output.stderr))
+}
