@@ -2,8 +2,8 @@
 //!
 //! Manifests in a directory become Maglev tables, XDP spreads real HTTP requests from a client
 //! outside over four pods on two nodes, and the flows of it are read back with the CLI. With
-//! encryption, a capture between the nodes shows that none of it can be read there. Whatever is
-//! printed was measured in this run; if anything is amiss the demo fails.
+//! encryption, a capture between the nodes shows that none of it can be read there. With Kubernetes,
+//! the manifests go to a real API server, and agents take everything from it. Whatever is printed was measured in this run; if anything is amiss the demo fails.
 
 use std::collections::BTreeMap;
 use std::fs;
@@ -19,8 +19,9 @@ use crate::agent::{AgentConfig, Status};
 use crate::capture::Capture;
 use crate::plan;
 use crate::traffic::HttpReport;
-use crate::{Cluster, wait};
+use crate::{Cluster, ControlPlane, control_plane, wait};
 
+mod api_server;
 mod screen;
 mod wire;
 
@@ -63,6 +64,8 @@ pub struct Options {
     pub keep: bool,
     /// Encrypt between the nodes, and look at the wire.
     pub encrypt: bool,
+    /// Take everything from a real API server.
+    pub kubernetes: bool,
     /// Write the figures to this file.
     pub json: Option<PathBuf>,
 }
@@ -79,13 +82,19 @@ pub fn manifests() -> PathBuf {
 /// When a request failed, a backend got none, no flow was seen, something between the nodes could be
 /// read although it was to be encrypted, or anything before that failed.
 pub fn run(options: &Options) -> Result<()> {
+    if options.kubernetes {
+        control_plane::require()?;
+    }
     let screen = Screen::new(std::io::stdout().is_terminal());
     screen.heading("A cluster in network namespaces");
     let start = Instant::now();
-    let config = AgentConfig {
+    let mut config = AgentConfig {
         encryption: options.encrypt,
         ..AgentConfig::default()
     };
+    if options.kubernetes {
+        config = config.following_api_server();
+    }
     let cluster = Cluster::builder("demo")
         .nodes(2)
         .pods_per_node(2)
@@ -96,19 +105,22 @@ pub fn run(options: &Options) -> Result<()> {
         .start()
         .context("start the cluster")?;
     cluster.serve().context("start the servers of the pods")?;
+    let start_server = || api_server::start(&cluster).context("start the API server");
+    let api_server = options.kubernetes.then(start_server).transpose()?;
     let looking = options.encrypt.then(|| wire::look(&cluster)).transpose()?;
     cluster.start_agents().context("start the agents")?;
-    let figures = show(&screen, &cluster, start, looking)?;
+    let figures = show(&screen, &cluster, start, looking, api_server.as_ref())?;
     if let Some(path) = &options.json {
         let text = serde_json::to_string_pretty(&figures).context("encode the figures")?;
         fs::write(path, text + "\n").with_context(|| format!("write {}", path.display()))?;
     }
     let verdict = figures.judge(cluster.pods().len() * 2);
     if options.keep || verdict.is_ok() {
-        screen.next_steps(options.keep.then_some(cluster.id()))?;
+        screen.next_steps(options.keep.then_some(cluster.id()), api_server.as_ref())?;
     }
     if options.keep {
         cluster.keep()?;
+        api_server.into_iter().for_each(ControlPlane::detach);
     } else {
         cluster.remove()?;
     }
@@ -122,6 +134,7 @@ fn show(
     cluster: &Cluster,
     start: Instant,
     looking: Option<Capture>,
+    api_server: Option<&ControlPlane>,
 ) -> Result<Figures> {
     let statuses = statuses(cluster)?;
     let xdp_mode = xdp_mode(&statuses);
@@ -130,7 +143,10 @@ fn show(
         println!("XDP cannot send from veths in native mode: {reason}");
     }
     if looking.is_some() {
-        wire::exchange_keys(cluster).context("exchange the nodes' keys")?;
+        if api_server.is_none() {
+            cluster.distribute_keys()?;
+        }
+        wire::wait_for_peers(cluster).context("exchange the nodes' keys")?;
     }
     let [v4, v6] = plan::vip(0).both();
     wait_for_service(cluster, &[v4, v6])?;
@@ -145,6 +161,10 @@ fn show(
     let (flows_seen, flows_lost) = wait_for_flows(cluster)?;
     Screen::flows(cluster)?;
     println!("  {flows_seen} flow events seen on both nodes, {flows_lost} lost");
+    if let Some(api_server) = api_server {
+        screen.heading("What the nodes say of themselves to the API server");
+        api_server::tell(cluster, api_server)?;
+    }
     let wire = match looking {
         Some(capture) => {
             screen.heading("What passed between the nodes");

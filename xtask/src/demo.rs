@@ -1,7 +1,10 @@
 //! `cargo xtask demo`: builds, then hands over to the program `weir-demo` of the tests package.
 
-use std::path::PathBuf;
+use std::env;
+use std::path::{Path, PathBuf};
 use std::process::{Command, ExitCode};
+
+use anyhow::Context as _;
 
 use crate::artifacts::{self, Binaries, Profile};
 use crate::setup::{self, Need};
@@ -17,13 +20,31 @@ pub struct Options {
     /// Encrypt between the nodes, and look at the wire
     #[arg(long)]
     encrypt: bool,
+    /// Take everything from a real API server: that of the folder in `KUBEBUILDER_ASSETS`
+    #[arg(long)]
+    kubernetes: bool,
     /// Write the figures to this file
     #[arg(long, value_name = "FILE")]
     json: Option<PathBuf>,
 }
 
+/// Names the folder with etcd and kube-apiserver.
+const ASSETS: &str = "KUBEBUILDER_ASSETS";
+
+/// The folder of the API server: looked for before anything is built.
+fn assets() -> anyhow::Result<PathBuf> {
+    let folder = env::var_os(ASSETS).with_context(|| {
+        format!(
+            "{ASSETS} is not set: set it to a folder with etcd and kube-apiserver, as for the tests \
+             of operators"
+        )
+    })?;
+    absolute(Path::new(&folder))
+}
+
 /// Runs the demo; its exit code is ours.
 pub fn run(workspace: &Workspace, options: &Options) -> anyhow::Result<ExitCode> {
+    let assets = options.kubernetes.then(assets).transpose()?;
     setup::ensure(workspace, &[Need::EbpfToolchain, Need::NetworkTools])?;
     let binaries = Binaries::build(workspace, Profile::Dev)?;
     let made = artifacts::build(
@@ -40,6 +61,9 @@ pub fn run(workspace: &Workspace, options: &Options) -> anyhow::Result<ExitCode>
     }
     if options.encrypt {
         command.arg("--encrypt");
+    }
+    if let Some(assets) = assets {
+        command.arg("--kubernetes").env(ASSETS, assets);
     }
     if let Some(file) = &options.json {
         command.arg("--json").arg(absolute(file)?);

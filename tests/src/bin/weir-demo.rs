@@ -16,6 +16,9 @@ struct Arguments {
     /// Encrypt between the nodes, and look at the wire
     #[arg(long)]
     encrypt: bool,
+    /// Take everything from a real API server: that of the folder in `KUBEBUILDER_ASSETS`
+    #[arg(long)]
+    kubernetes: bool,
     /// Write the figures to this file
     #[arg(long, value_name = "FILE")]
     json: Option<PathBuf>,
@@ -26,6 +29,7 @@ fn main() -> ExitCode {
     let options = demo::Options {
         keep: arguments.keep,
         encrypt: arguments.encrypt,
+        kubernetes: arguments.kubernetes,
         json: arguments.json,
     };
     match demo::run(&options) {

@@ -7,10 +7,10 @@ use std::time::Duration;
 
 use anyhow::{Context, Result};
 
-use crate::Cluster;
 use crate::capture::between::BetweenNodes;
 use crate::plan;
 use crate::traffic::HttpReport;
+use crate::{Cluster, ControlPlane};
 
 /// Length of the longest bar.
 const BAR: u64 = 40;
@@ -131,13 +131,15 @@ impl Screen {
     }
 
     /// What to try next, in the cluster `kept` if there is one.
-    pub fn next_steps(&self, kept: Option<&str>) -> Result<()> {
+    pub fn next_steps(&self, kept: Option<&str>, api_server: Option<&ControlPlane>) -> Result<()> {
         self.heading("What to try next");
         let Some(id) = kept else {
             println!("  cargo xtask demo --keep     leaves the cluster up for you to look around");
             println!(
                 "  cargo xtask demo --encrypt  encrypts between the nodes, and looks at the wire"
             );
+            println!("  cargo xtask demo --kubernetes");
+            println!("                              takes everything from a real API server");
             println!("  deploy/examples/demo/       holds the manifests that were used");
             return Ok(());
         };
@@ -152,8 +154,15 @@ impl Screen {
         println!("  See what is balanced, and what state the agent is in:");
         println!("    {cluster} exec {id} node1 weir service list");
         println!("    {cluster} exec {id} node1 weir status");
-        println!("  Change a manifest; the agent follows:");
-        println!("    /run/weir-tests/{id}/node1/run/weir/manifests/");
+        println!("  Change an object; the agents follow:");
+        match api_server {
+            Some(api_server) => println!(
+                "    {cluster} exec {id} underlay kubectl --kubeconfig {} --namespace demo edit \
+                 service web",
+                api_server.kubeconfig().display()
+            ),
+            None => println!("    /run/weir-tests/{id}/node1/run/weir/manifests/"),
+        }
         println!("  Remove it all:");
         println!("    {cluster} clean {id}");
         Ok(())

@@ -35,9 +35,8 @@ pub fn look(cluster: &Cluster) -> Result<Capture> {
     cluster.underlay().capture(cluster.nodes()[1].name())
 }
 
-/// Has the nodes learn each other's keys, which a Kubernetes API server would pass on.
-pub fn exchange_keys(cluster: &Cluster) -> Result<()> {
-    cluster.distribute_keys()?;
+/// Waits until the nodes act on each other's keys.
+pub fn wait_for_peers(cluster: &Cluster) -> Result<()> {
     let (from, to) = pods(cluster)?;
     wait::until("the nodes to be peers", SERVICE_DEADLINE, || {
         let report = from.http(to[0], HTTP_PORT).requests(1).run()?;
