@@ -4,6 +4,8 @@ use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use jiff::Timestamp;
+use tokio::sync::Notify;
+use tokio::sync::futures::Notified;
 
 use crate::source::finding::problem;
 use crate::state::{Kind, Problem, Severity, SharedState};
@@ -23,6 +25,7 @@ pub(super) struct Health {
     failing: Arc<Mutex<BTreeMap<Kind, Failing>>>,
     /// What is served while not all was listed.
     stand_in: Arc<Mutex<Option<String>>>,
+    returned: Arc<Notify>,
 }
 
 #[derive(Debug)]
@@ -39,7 +42,13 @@ impl Health {
             state,
             failing: Arc::default(),
             stand_in: Arc::default(),
+            returned: Arc::default(),
         }
+    }
+
+    /// Waits until a kind that could not be followed is answered again.
+    pub(super) fn returned(&self) -> Notified<'_> {
+        self.returned.notified()
     }
 
     /// The server answered as it should.
@@ -49,6 +58,7 @@ impl Health {
             return;
         };
         tracing::info!(?kind, since = %failing.since, "the API server answers again");
+        self.returned.notify_waiters();
         self.tell();
     }
 
@@ -155,10 +165,29 @@ fn now() -> Timestamp {
 
 #[cfg(test)]
 mod tests {
+    use std::pin::pin;
+
+    use futures::FutureExt as _;
+
     use super::*;
 
     fn told(state: &SharedState) -> Vec<String> {
         state.read().problems().map(ToString::to_string).collect()
+    }
+
+    #[tokio::test]
+    async fn who_waits_is_woken_when_the_server_is_back_and_not_by_each_answer() {
+        let health = Health::new("https://api/".to_owned(), SharedState::new());
+        let mut returned = pin!(health.returned());
+        returned.as_mut().enable();
+        health.failed(Kind::Pod, "connection was cut");
+        health.answered(Kind::Pod);
+        assert!(returned.as_mut().now_or_never().is_none());
+        for _ in 0..2 {
+            health.failed(Kind::Pod, "connection refused");
+        }
+        health.answered(Kind::Pod);
+        assert!(returned.now_or_never().is_some());
     }
 
     #[test]

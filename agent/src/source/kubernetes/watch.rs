@@ -164,7 +164,13 @@ impl Watch {
         self.health.failed(self.kind, &failure.to_string());
         let pause = backoff.next().max(failure.retry_after());
         tracing::debug!(kind = ?self.kind, %failure, ?pause, "list or watch ended");
-        sleep(pause).await;
+        tokio::select! {
+            () = sleep(pause) => {}
+            // A server that is back for one kind is back for all.
+            () = self.health.returned(), if failure.retry_after().is_zero() => {
+                sleep(jitter(self.timing.pauses.first)).await;
+            }
+        }
     }
 
     /// Lists all, page by page. Each page is taken as it comes; only what no page shows is deleted,
