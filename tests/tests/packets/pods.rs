@@ -101,7 +101,7 @@ fn a_pod_reaches_an_external_frontend_under_its_own_address() {
 #[test]
 fn a_pod_that_is_its_own_backend_sees_the_node_as_the_client() {
     on_node(|node| {
-        for of in families() {
+        for of in node.families() {
             node.backend(SERVICE, of.local2, true);
             node.internal_frontend(of.cluster_ip, SERVICE);
             for transport in OPENERS {
