@@ -226,6 +226,8 @@ pub async fn uninstall(loaded: Loaded, keep_key: bool) -> anyhow::Result<()> {
     // Fails while an agent answers there, and says so.
     let socket = ApiSocket::bind(&config.paths.socket)?;
     let pins = Pins::new(&config.paths.bpffs);
+    // First, so that no node encrypts for this one any longer than it must.
+    source::withdraw(&config).await;
     let removed = remove::all(&pins)
         .await
         .context("removing the data plane")?;
@@ -235,7 +237,6 @@ pub async fn uninstall(loaded: Loaded, keep_key: bool) -> anyhow::Result<()> {
     drop(socket);
     let state = &config.paths.state;
     source::forget(state).with_context(|| format!("emptying {}", state.display()))?;
-    source::withdraw(&config).await;
     for folder in config.paths.socket.parent().into_iter().chain([&**state]) {
         // Others may keep files there, and then it stays.
         let _ = std::fs::remove_dir(folder);

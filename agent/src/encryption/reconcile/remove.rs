@@ -14,6 +14,10 @@ use crate::encryption::routing;
 
 /// Removes device, process, rules and routes; the key and what was published too if `all`.
 pub async fn remove(config: &Config, all: bool) -> anyhow::Result<()> {
+    // First, so that no node encrypts for this one any longer than it must.
+    Published::below(&config.source.manifests.directory)
+        .remove(&config.node_name)
+        .context("removing what was published")?;
     let netlink = Netlink::connect().context("opening rtnetlink")?;
     let table = RouteTable::try_from(config.encryption.wireguard.route_table.get())?;
     routing::remove_all(&netlink, table).await?;
@@ -23,9 +27,6 @@ pub async fn remove(config: &Config, all: bool) -> anyhow::Result<()> {
         Err(DeviceError::NameTaken { .. }) => {}
         deleted => deleted?,
     }
-    Published::below(&config.source.manifests.directory)
-        .remove(&config.node_name)
-        .context("removing what was published")?;
     GuardedRanges::below(&config.paths.state)
         .remove()
         .context("forgetting the guarded ranges")?;
