@@ -2,7 +2,7 @@
 //! one, else a process.
 
 use std::net::IpAddr;
-use std::time::{Duration, Instant};
+use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 use anyhow::{Context, Result, ensure};
 use serde_json::json;
@@ -15,6 +15,10 @@ use crate::setting::{SOON, ordinary};
 
 /// Age beyond which a session may be replaced because of its age alone (WireGuard: 120 s).
 const YOUNG: Duration = Duration::from_secs(110);
+/// Age from which a session is that of both nodes: a first handshake that was not answered is tried
+/// again after five seconds and a little (`REKEY_TIMEOUT` of WireGuard), and may come after the other
+/// node's own.
+const SETTLED: Duration = Duration::from_secs(7);
 
 fn start(name: &str, config: AgentConfig) -> Result<(Cluster, [IpAddr; 2])> {
     let config = AgentConfig {
@@ -30,6 +34,14 @@ fn start(name: &str, config: AgentConfig) -> Result<(Cluster, [IpAddr; 2])> {
             ask(&cluster, address, 1)
         })?;
     }
+    wait::until("the sessions to settle", SOON, || {
+        let now = SystemTime::now().duration_since(UNIX_EPOCH)?;
+        let is_settled =
+            |session: &Session| now >= Duration::from_secs(session.handshake) + SETTLED;
+        let sessions = sessions(&cluster)?;
+        ensure!(sessions.iter().all(is_settled), "{sessions:?} at {now:?}");
+        Ok(())
+    })?;
     Ok((cluster, addresses))
 }
 
