@@ -16,7 +16,7 @@ pub use frame::Frame;
 use header::ExtensionHeader;
 pub use header::{
     ETHERNET_LEN, EthernetHeader, IPV6_LEN, IcmpHeader, Ipv4Header, Ipv6Header, TcpHeader,
-    UdpHeader, ethertype,
+    UdpHeader, VLAN_TAG_LEN, VlanTag, ethertype,
 };
 pub use segment_size::{SegmentSize, max_segment_size};
 
@@ -81,10 +81,34 @@ pub fn parse(frame: &Frame<'_>) -> Result<Parsed, Unbalanced> {
 #[inline(always)]
 pub fn network_protocol(frame: &Frame<'_>) -> Result<Be16, Unbalanced> {
     let ethernet: EthernetHeader = frame.read(0).ok_or(Unbalanced::Malformed)?;
-    match ethernet.ethertype {
-        ethertype::VLAN | ethertype::VLAN_SERVICE => Err(Unbalanced::Vlan),
-        other => Ok(other),
+    if is_tag(ethernet.ethertype) {
+        return Err(Unbalanced::Vlan);
     }
+    Ok(ethernet.ethertype)
+}
+
+/// The EtherType behind up to two VLAN tags, and the offset of what it names from the start of the
+/// frame in bytes. `None` for a frame cut off before it.
+///
+/// Balancing leaves tagged frames alone ([`network_protocol`]); what must not leave a node is looked
+/// for behind tags as well.
+#[inline(always)]
+pub fn network_header(frame: &Frame<'_>) -> Option<(Be16, usize)> {
+    let ethernet: EthernetHeader = frame.read(0)?;
+    if !is_tag(ethernet.ethertype) {
+        return Some((ethernet.ethertype, ETHERNET_LEN));
+    }
+    let outer: VlanTag = frame.read(ETHERNET_LEN)?;
+    if !is_tag(outer.ethertype) {
+        return Some((outer.ethertype, ETHERNET_LEN + VLAN_TAG_LEN));
+    }
+    let inner: VlanTag = frame.read(ETHERNET_LEN + VLAN_TAG_LEN)?;
+    Some((inner.ethertype, ETHERNET_LEN + 2 * VLAN_TAG_LEN))
+}
+
+#[inline(always)]
+fn is_tag(ethertype: Be16) -> bool {
+    matches!(ethertype, ethertype::VLAN | ethertype::VLAN_SERVICE)
 }
 
 /// Parses the IPv4 packet behind the link-layer header.

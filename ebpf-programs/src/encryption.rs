@@ -10,7 +10,7 @@ use aya_ebpf::bindings::BPF_ANY;
 use ebpf_abi::conntrack::ConntrackKind;
 use ebpf_abi::event::ObservationPoint;
 use ebpf_abi::packet::{
-    self, ETHERNET_LEN, Frame, IPV6_LEN, Ipv4Header, Ipv6Header, Packet, UdpHeader, ethertype,
+    self, Frame, IPV6_LEN, Ipv4Header, Ipv6Header, Packet, UdpHeader, ethertype,
 };
 use ebpf_abi::traffic::{self, TrafficKey, TrafficPath, TrafficValue};
 use ebpf_abi::{
@@ -45,15 +45,18 @@ pub fn stops_at_uplink(skb: &Skb<'_>) -> bool {
         return false;
     }
     let frame = skb.bytes();
-    let stopped = match packet::network_protocol(&frame) {
-        Ok(ethertype::IPV4) => frame.read(ETHERNET_LEN).is_some_and(|ip: Ipv4Header| {
-            let offset = ETHERNET_LEN + usize::from(ip.version_ihl & 0x0f) * 4;
+    let Some((protocol, start)) = packet::network_header(&frame) else {
+        return false;
+    };
+    let stopped = match protocol {
+        ethertype::IPV4 => frame.read(start).is_some_and(|ip: Ipv4Header| {
+            let offset = start + usize::from(ip.version_ihl & 0x0f) * 4;
             let first = ip.fragment.get() & FRAGMENT_OFFSET == 0;
             let tunnelled = is_tunnel(&frame, ip.protocol, first.then_some(offset));
             leaves_in_clear(skb, &ip.destination, tunnelled, config)
         }),
-        Ok(ethertype::IPV6) => frame.read(ETHERNET_LEN).is_some_and(|ip: Ipv6Header| {
-            let tunnelled = is_tunnel(&frame, ip.next_header, Some(ETHERNET_LEN + IPV6_LEN));
+        ethertype::IPV6 => frame.read(start).is_some_and(|ip: Ipv6Header| {
+            let tunnelled = is_tunnel(&frame, ip.next_header, Some(start + IPV6_LEN));
             leaves_in_clear(skb, &ip.destination, tunnelled, config)
         }),
         _ => false,
@@ -73,12 +76,15 @@ pub fn stops_at_pod(skb: &Skb<'_>) -> bool {
         return false;
     }
     let frame = skb.bytes();
-    let stopped = match packet::network_protocol(&frame) {
-        Ok(ethertype::IPV4) => frame
-            .read(ETHERNET_LEN)
+    let Some((protocol, start)) = packet::network_header(&frame) else {
+        return false;
+    };
+    let stopped = match protocol {
+        ethertype::IPV4 => frame
+            .read(start)
             .is_some_and(|ip: Ipv4Header| has_no_peer(skb, &ip.destination)),
-        Ok(ethertype::IPV6) => frame
-            .read(ETHERNET_LEN)
+        ethertype::IPV6 => frame
+            .read(start)
             .is_some_and(|ip: Ipv6Header| has_no_peer(skb, &ip.destination)),
         _ => false,
     };
@@ -197,6 +203,7 @@ fn account<const LINK_LEN: usize>(skb: &Skb<'_, LINK_LEN>, node: NodeId, path: T
     let _ = TRAFFIC.insert(&key, &first, BPF_ANY.into());
 }
 
+/// Counts a drop, and tells of it unless the frame carries VLAN tags, which events do not show.
 #[inline(never)]
 fn report_drop(skb: &Skb<'_>) {
     count(DropReason::Unencrypted.counter());

@@ -6,6 +6,8 @@ use crate::{Addr4, Addr6, Be16, Protocol};
 
 /// Length of an Ethernet header, the only link layer handled.
 pub const ETHERNET_LEN: usize = 14;
+/// Length of a VLAN tag, from the EtherType that announces it to the one it carries.
+pub const VLAN_TAG_LEN: usize = 4;
 /// Length of an IPv6 header without extensions.
 pub const IPV6_LEN: usize = 40;
 
@@ -31,6 +33,16 @@ pub struct EthernetHeader {
     /// Sender.
     pub source: [u8; 6],
     /// Protocol of the payload.
+    pub ethertype: Be16,
+}
+
+/// What follows the EtherType that announces a VLAN tag (IEEE 802.1Q).
+#[repr(C)]
+#[derive(Clone, Copy, Pod, Zeroable)]
+pub struct VlanTag {
+    /// Priority, drop eligibility and VLAN identifier.
+    pub control: Be16,
+    /// Protocol of the payload, or of one more tag.
     pub ethertype: Be16,
 }
 

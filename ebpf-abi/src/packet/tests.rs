@@ -171,6 +171,41 @@ fn patched(mut frame: Vec<u8>, patches: &[(usize, u8)]) -> Vec<u8> {
 }
 
 #[test]
+fn the_network_header_is_found_behind_tags() {
+    let tagged = |kinds: &[u16]| {
+        let mut frame = ethernet(0x0800, &[]);
+        for kind in kinds {
+            let at = frame.len() - 2;
+            frame.splice(at..at, [kind.to_be_bytes(), [0, 42]].concat());
+        }
+        frame
+    };
+    let rows: [(&[u16], _); 5] = [
+        (&[], Some((ethertype::IPV4, 14))),
+        (&[0x8100], Some((ethertype::IPV4, 18))),
+        (&[0x88a8], Some((ethertype::IPV4, 18))),
+        (&[0x88a8, 0x8100], Some((ethertype::IPV4, 22))),
+        (&[0x88a8, 0x8100, 0x8100], Some((ethertype::VLAN, 22))),
+    ];
+    for (kinds, expected) in rows {
+        let frame = tagged(kinds);
+        assert_eq!(
+            network_header(&Frame::from_bytes(&frame)),
+            expected,
+            "{kinds:x?}"
+        );
+    }
+    let frame = tagged(&[0x88a8, 0x8100]);
+    for len in 0..frame.len() {
+        assert_eq!(
+            network_header(&Frame::from_bytes(&frame[..len])),
+            None,
+            "{len}"
+        );
+    }
+}
+
+#[test]
 fn what_cannot_be_balanced_is_named() {
     use Unbalanced::{ExtensionHeader, Fragment, Malformed, NotIp, OtherTransport, Vlan};
     const HOP: (u8, usize) = (0, 8);

@@ -109,6 +109,35 @@ fn leaving(of: &Addresses, tunnelled: bool) -> Packet {
 }
 
 #[test]
+fn vlan_tags_do_not_hide_what_must_not_leave() {
+    on_node_with(&encrypting(true), |node| {
+        for of in families() {
+            for tags in [&[0x8100][..], &[0x88a8], &[0x88a8, 0x8100]] {
+                let tagged = |packet: &Packet| {
+                    packet.with(|it| it.tags = tags.iter().map(|tag| (*tag, 42)).collect())
+                };
+                let rows = [
+                    (Hook::UplinkOut, To::POD, false, true),
+                    (Hook::UplinkOut, To::POD | To::CLEAR_ALLOWED, false, false),
+                    (Hook::UplinkOut, To::NODE, false, false),
+                    (Hook::UplinkOut, To::NODE, true, true),
+                    (Hook::PodFrom, To::POD, false, true),
+                    (Hook::PodFrom, To::POD | To::PEER, false, false),
+                ];
+                for (hook, flags, tunnelled, stopped) in rows {
+                    know(node, of.remote.ip(), flags);
+                    let case = format!("{hook:?}, flags {flags:#x}, tags {tags:x?}");
+                    let outcome = node.run(hook, &tagged(&leaving(&of, tunnelled)));
+                    assert_eq!(outcome.verdict == Verdict::Drop, stopped, "{case}");
+                    let dropped = account(node).contains_key(&TrafficPath::DROPPED);
+                    assert_eq!(dropped, stopped, "{case}");
+                }
+            }
+        }
+    });
+}
+
+#[test]
 fn protocols_that_carry_packets_are_tunnels_too() {
     on_node_with(&encrypting(true), |node| {
         for of in families() {
