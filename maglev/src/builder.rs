@@ -3,9 +3,8 @@
 //! Two phases, chosen by how many slots are free:
 //!
 //! 1. *Walk* each backend's permutation to its next free slot, as the paper does, but by adding
-//!    `skip` and subtracting the size where the paper multiplies and divides, and looking at two
-//!    slots at a time, or four in small tables: whether a slot is taken cannot be predicted, and most
-//!    of the time of the plain method goes into branches on it that were guessed wrong.
+//!    `skip` and subtracting the size where the paper multiplies and divides, and looking at more
+//!    than one slot at a time (see `walk`).
 //! 2. *Invert* it. With `F` slots free a walk takes `M/F` steps, so the last √M slots cost half of
 //!    all steps of the paper's `M·ln M`. The rank of slot `s` in a permutation is
 //!    `(s − offset)·skip⁻¹ mod M`; a backend's next slot is the free one of the lowest rank, found
@@ -13,13 +12,14 @@
 //!
 //! Both give the same slot, so where the switch lies changes the time and never the table.
 
-use std::hint::select_unpredictable;
+use std::ops::Range;
 
 use thiserror::Error;
 
 use crate::TableSize;
-use crate::hash::{Permutation, name_hash};
+use crate::hash::name_hash;
 use crate::schedule::Schedule;
+use crate::walk::{SMALL_SLOTS, Walk, inverted_slots};
 
 /// One backend of a table.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -67,7 +67,8 @@ pub struct Builder {
     order: Vec<Ranked>,
     walks: Vec<Walk>,
     schedule: Schedule,
-    /// One byte for each slot, a quarter of the table, so that it stays in a faster cache.
+    /// One byte for each slot, a quarter of the table, so that it stays in a faster cache; twice for
+    /// small tables (see `SmallTaken`).
     taken: Vec<bool>,
     free: Vec<u32>,
 }
@@ -102,37 +103,95 @@ impl Builder {
     }
 
     fn fill(&mut self, size: TableSize, slots: &mut Vec<u32>) {
-        slots.resize(size.get() as usize, 0);
-        self.taken.clear();
-        self.taken.resize(size.get() as usize, false);
-        self.free.clear();
+        let slot_count = size.get() as usize;
+        let is_small = slot_count <= SMALL_SLOTS;
+        slots.resize(slot_count, 0);
         self.walks.clear();
         self.walks
             .extend(self.order.iter().map(|backend| Walk::new(backend, size)));
         self.schedule
             .reset(self.order.iter().map(|backend| backend.weight));
+        self.forget_taken(if is_small { 2 * slot_count } else { slot_count });
 
+        let mut turns = Turns {
+            walks: &mut self.walks,
+            schedule: &mut self.schedule,
+            round: 0..0,
+            slots,
+            left: size.get(),
+        };
         let inverted = inverted_slots(size);
-        let in_cache = size.get() <= CACHED_SLOTS;
-        let mut left = size.get();
-        while let Some(round) = self.schedule.next_round() {
-            for walk in &mut self.walks[round] {
-                let slot = if left > inverted && in_cache {
-                    walk.take_next_of_four(&mut self.taken, size)
-                } else if left > inverted {
-                    walk.take_next(&mut self.taken, size)
-                } else {
-                    if self.free.is_empty() {
-                        let slots = self.taken.iter().zip(0..);
-                        self.free
-                            .extend(slots.filter(|(taken, _)| !**taken).map(|(_, slot)| slot));
-                    }
-                    walk.take_lowest_ranked(&mut self.free, size)
-                };
-                slots[slot as usize] = walk.index;
-                left -= 1;
-                if left == 0 {
-                    return;
+        if is_small {
+            let (taken, _) = self.taken.split_first_chunk_mut().expect("as resized");
+            turns.take_until(size.get() / 2, |walk| walk.take_next_of_two(taken, size));
+            turns.take_until(inverted, |walk| walk.take_next_of_four(taken, size));
+        } else {
+            turns.take_until(inverted, |walk| walk.take_next(&mut self.taken, size));
+        }
+        list_free(&self.taken[..slot_count], &mut self.free);
+        turns.take_until(0, |walk| walk.take_lowest_ranked(&mut self.free, size));
+    }
+
+    /// Has the first `len` entries say that nothing is taken.
+    fn forget_taken(&mut self, len: usize) {
+        let enough = len.max(2 * SMALL_SLOTS);
+        if self.taken.len() < enough {
+            self.taken.resize(enough, false);
+        }
+        self.taken[..len].fill(false);
+    }
+}
+
+/// Lists the few slots that are not taken.
+fn list_free(taken: &[bool], free: &mut Vec<u32>) {
+    const CHUNK: usize = 16;
+    free.clear();
+    for (chunk, first) in taken.chunks(CHUNK).zip((0..).step_by(CHUNK)) {
+        if chunk != [true; CHUNK] {
+            let slots = chunk.iter().zip(first..);
+            free.extend(slots.filter(|(taken, _)| !**taken).map(|(_, slot)| slot));
+        }
+    }
+}
+
+/// The turns of a table, taken in order.
+struct Turns<'a> {
+    walks: &'a mut [Walk],
+    schedule: &'a mut Schedule,
+    /// What is left of the round that is under way, as indices of walks.
+    round: Range<usize>,
+    slots: &'a mut [u32],
+    /// Slots that are free.
+    left: u32,
+}
+
+impl Turns<'_> {
+    /// Gives slots away, each by a call of `take`, until `left` of them are free.
+    #[inline(always)]
+    fn take_until(&mut self, left: u32, mut take: impl FnMut(&mut Walk) -> u32) {
+        while self.left > left {
+            let started = !self.round.is_empty();
+            if !started {
+                match self.schedule.next_round() {
+                    Some(round) => self.round = round,
+                    None => return,
+                }
+            }
+            let wanted = self.left - left;
+            let turns = wanted.min(self.round.len() as u32);
+            // A round that is the only one needs no asking for the next.
+            let times = if !started && self.schedule.has_one_round() {
+                wanted / turns
+            } else {
+                1
+            };
+            let now = self.round.start..self.round.start + turns as usize;
+            self.round.start = now.end;
+            self.left -= times * turns;
+            for _ in 0..times {
+                for walk in &mut self.walks[now.clone()] {
+                    let slot = take(walk);
+                    self.slots[slot as usize] = walk.index;
                 }
             }
         }
@@ -182,130 +241,6 @@ pub(crate) fn rank(
         Ok(())
     };
     refusal.inspect_err(|_| order.clear())
-}
-
-/// Number of last slots that are found by inversion. Where a step of a walk and a multiplication
-/// cost the same the best number is √M; half of that measures the same and spares inverses.
-fn inverted_slots(size: TableSize) -> u32 {
-    size.get().isqrt() / 2
-}
-
-/// Tables up to this size are walked four slots at a time: what is noted of their slots stays in the
-/// fastest cache, where looking at a slot too many costs less than a wrong guess.
-const CACHED_SLOTS: u32 = 16_384;
-
-/// How far a backend has come in its permutation.
-#[derive(Clone, Copy, Debug)]
-struct Walk {
-    /// The next slot of the permutation to look at; all before it are taken.
-    next: u32,
-    skip: u32,
-    /// `skip⁻¹` modulo the size; 0 until it is needed.
-    inverse: u32,
-    /// `⌊inverse · 2³² / size⌋`.
-    quotient: u32,
-    index: u32,
-}
-
-impl Walk {
-    fn new(backend: &Ranked, size: TableSize) -> Self {
-        let Permutation { offset, skip } = Permutation::new(backend.name_hash, size);
-        Self {
-            next: offset,
-            skip,
-            inverse: 0,
-            quotient: 0,
-            index: backend.index,
-        }
-    }
-
-    /// Takes the first free slot of the rest of the permutation. There must be one.
-    fn take_next(&mut self, taken: &mut [bool], size: TableSize) -> u32 {
-        let stride = reduce(self.skip + self.skip, size);
-        let (mut slot, mut other) = (self.next, reduce(self.next + self.skip, size));
-        loop {
-            let (slot_taken, other_taken) = (taken[slot as usize], taken[other as usize]);
-            if !(slot_taken & other_taken) {
-                slot = select_unpredictable(slot_taken, other, slot);
-                break;
-            }
-            slot = reduce(slot + stride, size);
-            other = reduce(other + stride, size);
-        }
-        taken[slot as usize] = true;
-        self.next = reduce(slot + self.skip, size);
-        slot
-    }
-
-    /// The same slot as [`Self::take_next`], found with fewer guesses and more slots looked at.
-    fn take_next_of_four(&mut self, taken: &mut [bool], size: TableSize) -> u32 {
-        let double = reduce(self.skip + self.skip, size);
-        let triple = reduce(double + self.skip, size);
-        let stride = reduce(double + double, size);
-        let mut first = self.next;
-        let slot = loop {
-            let slots = [
-                first,
-                reduce(first + self.skip, size),
-                reduce(first + double, size),
-                reduce(first + triple, size),
-            ];
-            let [a, b, c, d] = slots.map(|slot| taken[slot as usize]);
-            if !(a & b & c & d) {
-                let early = select_unpredictable(a, slots[1], slots[0]);
-                let late = select_unpredictable(c, slots[3], slots[2]);
-                break select_unpredictable(a & b, late, early);
-            }
-            first = reduce(first + stride, size);
-        };
-        taken[slot as usize] = true;
-        self.next = reduce(slot + self.skip, size);
-        slot
-    }
-
-    /// The same slot as [`Self::take_next`], out of a list of those that are free.
-    fn take_lowest_ranked(&mut self, free: &mut Vec<u32>, size: TableSize) -> u32 {
-        if self.inverse == 0 {
-            self.inverse = invert(self.skip, size);
-            self.quotient = ((u64::from(self.inverse) << 32) / u64::from(size.get())) as u32;
-        }
-        let (mut lowest, mut position) = (u32::MAX, 0);
-        for (at, &slot) in free.iter().enumerate() {
-            let rank = self.rank(slot, size);
-            let lower = rank < lowest;
-            lowest = select_unpredictable(lower, rank, lowest);
-            position = select_unpredictable(lower, at, position);
-        }
-        free.swap_remove(position)
-    }
-
-    /// How many steps of the permutation lie between `next` and `slot`. Needs the inverse.
-    fn rank(&self, slot: u32, size: TableSize) -> u32 {
-        let difference = slot.wrapping_sub(self.next);
-        let distance = difference.min(difference.wrapping_add(size.get()));
-        // Shoup's multiplication by a constant: the quotient is too small by one at most.
-        let whole = ((u64::from(self.quotient) * u64::from(distance)) >> 32) as u32;
-        let product = self.inverse.wrapping_mul(distance);
-        reduce(product.wrapping_sub(whole.wrapping_mul(size.get())), size)
-    }
-}
-
-/// `sum` modulo the size, for a sum below twice the size (and so below 2³²).
-fn reduce(sum: u32, size: TableSize) -> u32 {
-    // The difference wraps around to a large number if it is not the one in range.
-    sum.min(sum.wrapping_sub(size.get()))
-}
-
-/// The inverse of `value`, from 1 to the size − 1, modulo the size, by Euclid's extended algorithm.
-fn invert(value: u32, size: TableSize) -> u32 {
-    let (mut remainder, mut next_remainder) = (size.get(), value);
-    let (mut factor, mut next_factor) = (0_i64, 1_i64);
-    while next_remainder != 0 {
-        let quotient = remainder / next_remainder;
-        (remainder, next_remainder) = (next_remainder, remainder - quotient * next_remainder);
-        (factor, next_factor) = (next_factor, factor - i64::from(quotient) * next_factor);
-    }
-    factor.rem_euclid(i64::from(size.get())) as u32
 }
 
 #[cfg(test)]
@@ -406,15 +341,5 @@ mod tests {
         assert_eq!(slots, []);
         builder.build(&[twin], size(3), &mut slots).unwrap();
         assert_eq!(slots, [0, 0, 0]);
-    }
-
-    #[test]
-    fn inverses_multiply_to_one() {
-        for prime in [3, 5, 251, 65_537, 8_388_593, (1 << 31) - 1] {
-            for value in [1, 2, prime / 2, prime / 3 + 1, prime - 2, prime - 1] {
-                let product = u64::from(invert(value, size(prime))) * u64::from(value);
-                assert_eq!(product % u64::from(prime), 1, "{value} modulo {prime}");
-            }
-        }
     }
 }

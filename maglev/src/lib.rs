@@ -36,6 +36,7 @@ mod hash;
 pub mod plain;
 mod schedule;
 mod size;
+mod walk;
 
 pub use builder::{Backend, BuildError, Builder, build};
 pub use size::{LADDER, NotPrime, TableSize, table_size};

@@ -53,6 +53,11 @@ impl Schedule {
             .extend((0..self.classes.len()).map(|class| Reverse((0, class))));
     }
 
+    /// True if every round is that of all backends.
+    pub(crate) fn has_one_round(&self) -> bool {
+        self.classes.len() == 1
+    }
+
     /// The members whose turn it is now; the heavier class first among those due together.
     /// `None` only if there are no backends.
     pub(crate) fn next_round(&mut self) -> Option<Range<usize>> {
