@@ -15,12 +15,13 @@ use std::fmt;
 use std::io;
 use std::num::NonZeroU16;
 use std::path::{Path, PathBuf};
+use std::time::Duration;
 
 use wireguard_control::Backend as ControlBackend;
 
 use super::key::{PrivateKey, PublicKey};
 use super::link::{IfIndex, LinkState, Netlink};
-use super::peers::{PeerChange, PeerTraffic, Peers};
+use super::peers::{PeerChange, PeerConfig, PeerTraffic, Peers};
 use super::values::{FirewallMark, InterfaceName, Port};
 
 pub use error::DeviceError;
@@ -29,6 +30,10 @@ use known::Known;
 
 /// Text on an interface that says that it is ours.
 pub const ALIAS: &str = "weir: encryption between nodes";
+
+/// How long a node waits for the call of one that may be changing its key too. Longer than a way
+/// between nodes takes, and short enough for a connection that waits as well.
+const OTHERS_CALL_WITHIN: Duration = Duration::from_millis(400);
 
 /// Who encrypts.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -249,19 +254,25 @@ impl Device {
             .map_err(self.failed("set the private key of"))
     }
 
-    /// Has the device make a handshake with all of these peers now, whether or not there is something
-    /// to send.
-    pub async fn call(&self, peers: &Peers) -> Result<(), DeviceError> {
-        let calls = peers.iter().flat_map(|(peer, config)| {
-            let usual = config.keepalive_seconds;
-            // From never to some time: what the kernel's device answers with a packet at once.
-            [None, usual.or(Some(NonZeroU16::MIN)), usual]
-                .map(|seconds| PeerChange::SetKeepalive(*peer, seconds))
-        });
-        let calls: Vec<_> = calls.collect();
-        apply::apply(&self.name, self.backend, &calls)
+    /// Has the device, which has just got the key `own`, make a handshake with all of these peers,
+    /// whether or not there is something to send.
+    ///
+    /// A peer that is changing its key too may call at the same moment. Initiations that cross are
+    /// both lost, and WireGuard tries again after five seconds only. So of two such nodes the one of
+    /// the greater key waits for the other's call, and calls then if none came.
+    pub async fn call(&self, peers: &Peers, own: PublicKey) -> Result<(), DeviceError> {
+        let may_call = |(peer, config): &(&PublicKey, &PeerConfig)| {
+            config.allowed_ips.is_empty() && **peer < own
+        };
+        let (later, now): (Vec<_>, Vec<_>) = peers.iter().partition(may_call);
+        apply::apply(&self.name, self.backend, &calls(&now))
             .await
-            .map_err(self.failed("call the peers of"))
+            .map_err(self.failed("call the peers of"))?;
+        if !later.is_empty() {
+            let later: Vec<_> = later.into_iter().map(|(k, v)| (*k, v.clone())).collect();
+            tokio::spawn(call_later(self.name.clone(), self.backend, later));
+        }
+        Ok(())
     }
 
     /// Makes the changes in their order, see [`super::peers::plan`]. Peers not named are untouched,
@@ -369,4 +380,34 @@ async fn remove(
     userspace::stop(name, &process.folder).await?;
     let deleted = netlink.delete(link.index).await;
     deleted.map_err(failed("remove", name))
+}
+
+/// Has the device send each of these peers a packet, and so shake hands first.
+fn calls(peers: &[(&PublicKey, &PeerConfig)]) -> Vec<PeerChange> {
+    let call = |(peer, config): &(&PublicKey, &PeerConfig)| {
+        let usual = config.keepalive_seconds;
+        // From never to some time: what the kernel's device answers with a packet at once.
+        [None, usual.or(Some(NonZeroU16::MIN)), usual]
+            .map(|seconds| PeerChange::SetKeepalive(**peer, seconds))
+    };
+    peers.iter().flat_map(call).collect()
+}
+
+/// Calls those of these peers that have not called in the meantime.
+async fn call_later(name: InterfaceName, backend: Backend, peers: Vec<(PublicKey, PeerConfig)>) {
+    tokio::time::sleep(OTHERS_CALL_WITHIN).await;
+    let called = async {
+        let traffic = apply::read(&name, backend).await?.traffic;
+        let silent = peers.iter().filter(|(peer, _)| {
+            traffic
+                .get(peer)
+                .is_some_and(|traffic| traffic.last_handshake.is_none())
+        });
+        let silent: Vec<_> = silent.map(|(peer, config)| (peer, config)).collect();
+        apply::apply(&name, backend, &calls(&silent)).await
+    };
+    if let Err(error) = called.await {
+        // The device may be gone by now. Traffic makes a handshake as well, only later.
+        tracing::warn!(%error, device = %name, "peers were not called");
+    }
 }

@@ -327,7 +327,7 @@ pub async fn run<A: AttachDevice>(
         }
         // That was our own change.
         revision.mark_unchanged();
-        pace.took(begun.elapsed());
+        pace.took(begun.elapsed(), changing);
         let pause = if !failure.is_empty() {
             INTERVAL_AFTER_FAILURE
         } else if changing {

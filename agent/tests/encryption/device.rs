@@ -2,6 +2,7 @@
 
 use std::net::UdpSocket;
 use std::path::Path;
+use std::sync::Barrier;
 use std::time::{Duration, Instant};
 
 use weir_agent::encryption::device::{Backend, Device, DeviceError, DeviceSettings};
@@ -389,7 +390,7 @@ fn a_new_key_is_made_known_by_a_handshake() {
         let device = Device::create(&netlink, &settings, backend(), &paths).await;
         let device = device.expect("adopted");
         device.set_private_key(&key, &[]).await.expect("set");
-        device.call(&peers).await.expect("called");
+        device.call(&peers, key.public()).await.expect("called");
         let actual = device.state().await.expect("answers").peers;
         assert_eq!(
             actual[&two_key(&peers)].keepalive_seconds,
@@ -401,6 +402,53 @@ fn a_new_key_is_made_known_by_a_handshake() {
         let traffic = two.state().traffic;
         traffic[&next.public()].last_handshake.is_some()
     });
+}
+
+/// Each has announced its next key to the other, and both begin to use it at the same moment: their
+/// calls cross. WireGuard tries again after five seconds; nodes must not wait for that.
+#[test]
+fn two_that_change_their_keys_at_once_find_each_other() {
+    const WITHIN: Duration = Duration::from_secs(2);
+    if !is_root() {
+        return;
+    }
+    let (one, two) = connected("at-once", Family::V4);
+    let next = [PrivateKey::generate(), PrivateKey::generate()];
+    for (node, other, announced) in [(&one, &two, &next[1]), (&two, &one, &next[0])] {
+        let config = PeerConfig {
+            allowed_ips: [].into(),
+            ..other.as_peer(Family::V4)
+        };
+        node.sync(Peers::from([
+            (other.public_key(), other.as_peer(Family::V4)),
+            (announced.public(), config),
+        ]));
+    }
+    let start = Barrier::new(2);
+    std::thread::scope(|scope| {
+        for (node, key) in [(&one, &next[0]), (&two, &next[1])] {
+            let start = &start;
+            scope.spawn(move || {
+                let (settings, paths, key) = (node.settings(), node.paths(), key.clone());
+                let peers = node.state().peers;
+                start.wait();
+                node.block_on(async move |netlink| {
+                    let device = Device::create(&netlink, &settings, backend(), &paths).await;
+                    let device = device.expect("adopted");
+                    device.set_private_key(&key, &[]).await.expect("set");
+                    device.call(&peers, key.public()).await.expect("called");
+                    // The later call is of a task.
+                    tokio::time::sleep(Duration::from_millis(500)).await;
+                });
+            });
+        }
+    });
+    let called = Instant::now();
+    eventually("a handshake of the new keys", || {
+        let traffic = one.state().traffic;
+        traffic[&next[1].public()].last_handshake.is_some()
+    });
+    assert!(called.elapsed() < WITHIN, "{:?}", called.elapsed());
 }
 
 /// The only peer.

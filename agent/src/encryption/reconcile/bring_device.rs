@@ -109,7 +109,7 @@ impl<A: AttachDevice> Encryption<A> {
         } else {
             device.set_private_key(&own.active.key, &changes).await?;
             // Whoever sends to us learns the new key by this; nobody could reach us until then.
-            device.call(&desired.peers).await?;
+            device.call(&desired.peers, own.active.key.public()).await?;
         }
         Ok((state, changes.len()))
     }
