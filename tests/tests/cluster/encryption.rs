@@ -157,6 +157,20 @@ fn assert_unreadable(cluster: &Cluster, captured: &Captured, at_least: usize) ->
     Ok(())
 }
 
+/// Likewise for packets from or to pods. Without a device the kernel of a node answers WireGuard's
+/// messages with ICMP, which is nobody's secret.
+fn assert_pods_unreadable(cluster: &Cluster, captured: &Captured, at_least: usize) -> Result<()> {
+    ensure!(captured.left_out == 0, "the capture overflowed");
+    let pods = cluster.pods().iter().flat_map(|pod| pod.address().both());
+    let pods: Vec<_> = pods.collect();
+    let between = captured.between(&cluster.nodes_on_wire()?, WIREGUARD_PORT);
+    let readable = between.readable_of(&pods);
+    ensure!(readable.is_empty(), "{}", BetweenNodes::shown(&readable));
+    let encrypted = between.wireguard.len();
+    ensure!(encrypted >= at_least, "{encrypted} encrypted packets");
+    Ok(())
+}
+
 /// Waits until the agent of `node` reports a problem with all of `words`.
 fn wait_for_problem(node: &Node, words: &[&str]) -> Result<()> {
     wait::until(

@@ -9,8 +9,8 @@ use weir_tests::cluster::Node;
 use weir_tests::wait;
 
 use super::{
-    DEVICE, DROPPED, WIREGUARD_PORT, ask_from, assert_unreadable, connect, encrypting, look,
-    must_not_answer, remote, start, wait_for_answers,
+    DEVICE, DROPPED, WIREGUARD_PORT, ask_from, assert_pods_unreadable, assert_unreadable, connect,
+    encrypting, look, must_not_answer, remote, start, wait_for_answers,
 };
 use crate::setting::{SOON, ordinary};
 
@@ -90,7 +90,7 @@ fn ranges_known_before_a_reboot_are_guarded_after_it() -> Result<()> {
     manifests.show()?;
     agent.wait_ready()?;
     connect(&cluster)?;
-    assert_unreadable(&cluster, &capture.finish()?, 10)
+    assert_pods_unreadable(&cluster, &capture.finish()?, 10)
 }
 
 /// One family is allowed to go in clear text while there are no peers, the other is not.
