@@ -54,11 +54,18 @@ fn compile(out: &Path) -> Result<(), String> {
     }
     let arch = env::var("CARGO_CFG_TARGET_ARCH").expect("cargo sets it for build scripts");
     let target_dir = out.join("ebpf-target");
+    let mut features = Vec::new();
+    if log_wanted()? {
+        features.push("log");
+    }
+    if cfg!(feature = "wider-layout") {
+        features.push("wider-layout");
+    }
     let request = Request {
         workspace,
         target_dir: &target_dir,
         arch: &arch,
-        log: log_wanted()?,
+        features: &features,
     };
     let compiled = ebpf_build::compile(&toolchain, request).map_err(|error| error.to_string())?;
     for line in compiled.warnings.lines() {

@@ -11,7 +11,7 @@ mod status;
 use std::collections::BTreeSet;
 use std::num::NonZeroUsize;
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use anyhow::{Context, bail};
 use arc_swap::ArcSwap;
@@ -21,11 +21,13 @@ use crate::api::socket::ApiSocket;
 use crate::api::{Api, Health};
 use crate::config::{Config, Loaded};
 use crate::datapath::attach::Attacher;
+use crate::datapath::carry_over::CarryOver;
 use crate::datapath::interfaces::{DeviceSelector, InterfaceWatcher};
 use crate::datapath::load;
 use crate::datapath::pins::Pins;
 use crate::datapath::probe::{self, Probe};
 use crate::datapath::remove;
+use crate::datapath::settings::Settings;
 use crate::encryption::guarded;
 use crate::encryption::reconcile::{self as encryption, Encryption};
 use crate::flows::enrich::{Enricher, KernelInterfaceNames};
@@ -72,18 +74,32 @@ pub async fn run(loaded: Loaded) -> anyhow::Result<()> {
             "not all ranges are guarded yet"
         );
     }
-    maps.settings.write().context("writing the settings")?;
+    let mut carry_over = datapath.carry_over;
+    maps.settings
+        .set_carrying_over(carry_over.is_some())
+        .context("writing the settings")?;
     let counters = Arc::new(maps.counters);
 
     let xdp_mode = config.devices.xdp_mode;
+    if let Some(carry_over) = &mut carry_over {
+        carry_over.move_links(&pins)?;
+    }
     let mut attacher = Attacher::new(datapath.programs, pins, xdp_mode, probe.tcx.is_yes());
+    if let Some(carry_over) = &mut carry_over {
+        take_over(&mut attacher, carry_over, &maps.settings)?;
+    }
     let untranslated = attach_sockets(&mut attacher, &probe);
 
     let state = SharedState::new();
     let (addresses_sender, addresses) = watch::channel(BTreeSet::new());
     let (watcher, interface_events) =
         InterfaceWatcher::start(DeviceSelector::from(&config.devices))?;
-    let attach = AttachTask::new(attacher, maps.settings.clone(), addresses_sender);
+    let attach = AttachTask::new(
+        attacher,
+        maps.settings.clone(),
+        addresses_sender,
+        carry_over,
+    );
     let attached = attach.attached();
     tasks.spawn("interfaces", watcher.run(tasks.token()));
     tasks.spawn(
@@ -278,6 +294,31 @@ fn look_at_the_kernel(config: &Config) -> anyhow::Result<Probe> {
         );
     }
     Ok(probe)
+}
+
+/// Has this version's programs run in place of another one's. Where TC has no links the rest follows
+/// interface by interface, and the end of it with the last.
+fn take_over(
+    attacher: &mut Attacher,
+    carry_over: &CarryOver,
+    settings: &Settings,
+) -> anyhow::Result<()> {
+    let start = Instant::now();
+    attacher.take_over()?;
+    let replaced = start.elapsed();
+    let entries = carry_over.add_rest()?;
+    if !attacher.has_filters() {
+        settings
+            .set_carrying_over(false)
+            .context("writing the settings")?;
+    }
+    tracing::info!(
+        replaced_us = replaced.as_micros(),
+        total_us = start.elapsed().as_micros(),
+        entries,
+        "programs of another version replaced"
+    );
+    Ok(())
 }
 
 /// Without the socket programs, connections are translated packet by packet; so this may fail. Says

@@ -8,11 +8,13 @@
 //! - [`interfaces`]: which interfaces there are, and what they are to the data plane.
 //! - [`pins`]: where maps and links stay between two agents.
 //! - [`load`]: maps and programs into the kernel.
+//! - [`carry_over`]: from another version's maps and links to those of this one.
 //! - [`attach`]: programs to interfaces and the cgroup.
 //! - [`maps`], [`settings`], [`counters`], [`events`]: typed handles on the maps.
 //! - [`program_log`]: what programs say that were built for debugging.
 
 pub mod attach;
+pub mod carry_over;
 pub mod counters;
 pub mod encryption_maps;
 pub mod events;
@@ -27,6 +29,7 @@ pub mod probe;
 pub mod program_log;
 pub mod remove;
 pub mod settings;
+mod syscall;
 
 pub use load::{LoadError, Loaded};
 pub use pins::Pins;

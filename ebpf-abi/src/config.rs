@@ -35,6 +35,9 @@ pub struct DatapathConfig {
     pub encrypted_mark: u32,
     /// MTU of the WireGuard device, bytes from the network header on; zero while there is none.
     pub encrypted_mtu: u32,
+    /// Zero.
+    #[cfg(feature = "wider-layout")]
+    pub _wider: u64,
 }
 
 impl DatapathConfig {
@@ -44,6 +47,12 @@ impl DatapathConfig {
     pub const ENCRYPT: u32 = 2;
     /// Such traffic is dropped where it would leave in clear text.
     pub const STRICT: u32 = 4;
+    /// The connection table is still being filled from that of another layout: what is not found in
+    /// it may be known all the same.
+    pub const CARRYING_OVER: u32 = 8;
 }
 
-layout!(DatapathConfig, size = 56, node4 @ 8, node6 @ 12, snat_port_first @ 28, flags @ 44, encrypted_mtu @ 52);
+/// Bytes that the feature `wider-layout` adds.
+const WIDER: usize = if cfg!(feature = "wider-layout") { 8 } else { 0 };
+
+layout!(DatapathConfig, size = 56 + WIDER, node4 @ 8, node6 @ 12, snat_port_first @ 28, flags @ 44, encrypted_mtu @ 52);

@@ -75,6 +75,9 @@ pub struct ConntrackValue<A> {
     pub reported_at: u32,
     /// Zero.
     pub _pad2: u32,
+    /// Zero.
+    #[cfg(feature = "wider-layout")]
+    pub _wider: [u64; 2],
 }
 
 impl<A: Address> ConntrackValue<A> {
@@ -85,12 +88,19 @@ impl<A: Address> ConntrackValue<A> {
     }
 }
 
+/// Bytes that the feature `wider-layout` adds.
+const WIDER: usize = if cfg!(feature = "wider-layout") {
+    16
+} else {
+    0
+};
+
 plain_generic!(
     ConntrackValue,
-    fields4 = 16 + 16 + 16 + 16 + 8 + 8,
-    fields6 = 16 + 40 + 16 + 16 + 8 + 8
+    fields4 = 16 + 16 + 16 + 16 + 8 + 8 + WIDER,
+    fields6 = 16 + 40 + 16 + 16 + 8 + 8 + WIDER
 );
 layout!(NextHop, size = 16, destination_mac @ 4, source_mac @ 10);
 layout!(ConntrackKind, size = 1);
-layout!(ConntrackValue<Addr4>, size = 80, rewrite @ 16, next_hop @ 32, generation @ 48, kind @ 68, reported_at @ 72);
-layout!(ConntrackValue<Addr6>, size = 104, rewrite @ 16, next_hop @ 56, generation @ 72, kind @ 92, reported_at @ 96);
+layout!(ConntrackValue<Addr4>, size = 80 + WIDER, rewrite @ 16, next_hop @ 32, generation @ 48, kind @ 68, reported_at @ 72);
+layout!(ConntrackValue<Addr6>, size = 104 + WIDER, rewrite @ 16, next_hop @ 56, generation @ 72, kind @ 92, reported_at @ 96);

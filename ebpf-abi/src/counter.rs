@@ -39,11 +39,13 @@ pub enum Counter {
     SocketsTranslated = 15,
     /// Packets dropped: for a pod of another node, and not encrypted.
     DropUnencrypted = 16,
+    /// Packets dropped: not found while connections are carried over from another layout.
+    DropCarryingOver = 17,
 }
 
 impl Counter {
     /// Number of counters, the size of the map.
-    pub const COUNT: usize = 17;
+    pub const COUNT: usize = 18;
 
     /// All counters with the name that status and metrics show.
     pub const ALL: [(Self, &'static str); Self::COUNT] = [
@@ -64,6 +66,7 @@ impl Counter {
         (Self::ConnectionsMoved, "connections_moved"),
         (Self::SocketsTranslated, "sockets_translated"),
         (Self::DropUnencrypted, "drop_unencrypted"),
+        (Self::DropCarryingOver, "drop_carrying_over"),
     ];
 }
 

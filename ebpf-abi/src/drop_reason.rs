@@ -16,18 +16,21 @@ pub enum DropReason {
     NoSnatPort = 167,
     /// The routing table has no way to the backend.
     NoRoute = 169,
+    /// A connection that may be known is not found yet, see [`crate::DatapathConfig::CARRYING_OVER`].
+    CarryingOver = 190,
     /// The packet is for a pod of another node and would have left unencrypted.
     Unencrypted = 195,
 }
 
 impl DropReason {
     /// All reasons that the programs use.
-    pub const ALL: [Self; 6] = [
+    pub const ALL: [Self; 7] = [
         Self::WriteFailed,
         Self::ConntrackInsertFailed,
         Self::NoBackend,
         Self::NoSnatPort,
         Self::NoRoute,
+        Self::CarryingOver,
         Self::Unencrypted,
     ];
 
@@ -40,6 +43,7 @@ impl DropReason {
             Self::NoBackend => Counter::DropNoBackend,
             Self::NoSnatPort => Counter::DropNoSnatPort,
             Self::NoRoute => Counter::DropNoRoute,
+            Self::CarryingOver => Counter::DropCarryingOver,
             Self::Unencrypted => Counter::DropUnencrypted,
         }
     }

@@ -11,7 +11,15 @@
 //!
 //! # Changing a layout
 //! Bump [`ABI_VERSION`]: maps are pinned below a folder of that name, so an agent with another
-//! layout never adopts them. Counters, drop reasons and the other numbered lists are append-only.
+//! layout never adopts them. It carries their entries over instead, up and down, by a rule that needs
+//! no knowledge of the other version:
+//!
+//! - a map's name stands for its kind, its key and the meaning of its fields. What changes one of
+//!   them gets a new name, and starts empty;
+//! - fields are only ever added at the end of a value, and zero in them means "not known". An entry
+//!   is carried over by cutting it off there, or by filling it up with zeros.
+//!
+//! Counters, drop reasons and the other numbered lists are append-only.
 #![cfg_attr(not(test), no_std)]
 
 pub mod address;
@@ -49,4 +57,6 @@ pub use traffic::{TrafficKey, TrafficPath, TrafficValue};
 pub use tuple::{Protocol, Tuple};
 
 /// Version of every layout in this crate. Part of the path below which maps are pinned.
-pub const ABI_VERSION: u32 = 2;
+///
+/// With the feature `wider-layout`, for tests of upgrades, it is one more.
+pub const ABI_VERSION: u32 = 2 + cfg!(feature = "wider-layout") as u32;

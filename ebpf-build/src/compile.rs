@@ -27,8 +27,8 @@ pub struct Request<'a> {
     /// Architecture of the kernel the programs run under, in Rust's words: `x86_64`. It decides
     /// how the programs read `struct pt_regs`.
     pub arch: &'a str,
-    /// Log lines in the programs, for debugging (feature `log` of the package).
-    pub log: bool,
+    /// Features of the package: none for programs as they are released.
+    pub features: &'a [&'a str],
 }
 
 /// The outcome of a successful build.
@@ -125,7 +125,7 @@ fn configure(command: &mut Command, toolchain: &Toolchain, request: Request<'_>)
         .args(BINARIES.iter().flat_map(|name| ["--bin", name]))
         .args(["--target", TARGET, "-Z", "build-std=core", "--target-dir"])
         .arg(request.target_dir)
-        .args(request.log.then_some("--features=log"))
+        .arg(format!("--features={}", request.features.join(",")))
         .stdin(Stdio::null());
     match toolchain.compiler.flavor {
         Flavor::Distribution => {

@@ -134,6 +134,9 @@ fn connection_of<A: Ip, H: EthernetHook>(
     {
         return Ok(Some(entry));
     }
+    if conntrack::may_be_carried_over(packet, config) && conntrack::find(packet).is_none() {
+        return Err(DropReason::CarryingOver);
+    }
     let Some(frontend) = frontend::find(packet, place) else {
         return Ok(None);
     };
@@ -178,6 +181,9 @@ fn packet_out<A: Ip>(skb: &Skb<'_>, packet: &Packet<A>) -> Verdict {
         return Verdict::Pass;
     };
     let Some(entry) = conntrack::find(packet) else {
+        if conntrack::may_be_carried_over(packet, config) {
+            return drop(skb, packet, DropReason::CarryingOver);
+        }
         return Verdict::Pass;
     };
     if entry.kind != ConntrackKind::FROM_BACKEND {

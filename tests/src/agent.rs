@@ -5,7 +5,7 @@ use std::io::Write as _;
 use std::os::unix::process::{CommandExt as _, ExitStatusExt as _};
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, ExitStatus, Output, Stdio};
-use std::sync::{Mutex, MutexGuard};
+use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use anyhow::{Context, Result, anyhow, bail};
@@ -28,6 +28,8 @@ pub use status::Status;
 const DIRECTORY: &str = "/run/weir";
 /// Name of the file in that directory by which an agent asks an API server.
 pub const KUBECONFIG: &str = "kubeconfig";
+/// The agent's folder in the node's BPF file system.
+const PINS: &str = "/sys/fs/bpf/weir";
 /// Exit code of `weir status` while the agent starts.
 const STARTING: i32 = 4;
 /// Exit code of `weir status` when something does not work.
@@ -52,6 +54,8 @@ pub struct AgentConfig {
     pub encryption_settings: Value,
     /// `log.level`.
     pub log_level: String,
+    /// Sections of the file whose keys are added to those above, or null.
+    pub more: Value,
 }
 
 impl Default for AgentConfig {
@@ -64,6 +68,7 @@ impl Default for AgentConfig {
             encryption: false,
             encryption_settings: Value::Null,
             log_level: "info".into(),
+            more: Value::Null,
         }
     }
 }
@@ -90,7 +95,7 @@ impl AgentConfig {
             }
             source => source.clone(),
         };
-        json!({
+        let mut file = json!({
             "nodeName": name,
             "source": source,
             "paths": { "state": format!("{DIRECTORY}/state") },
@@ -99,7 +104,13 @@ impl AgentConfig {
             "encryption": encryption,
             "flows": { "reportInterval": self.report_interval },
             "log": { "level": self.log_level, "format": "text" },
-        })
+        });
+        for (section, keys) in self.more.as_object().into_iter().flatten() {
+            for (key, value) in keys.as_object().into_iter().flatten() {
+                file[section][key] = value.clone();
+            }
+        }
+        file
     }
 }
 
@@ -109,6 +120,8 @@ pub struct Agent {
     place: Place,
     directory: PathBuf,
     child: Mutex<Option<Child>>,
+    /// Which build is started next.
+    program: Mutex<Binary>,
     /// The service `weir-agent wireguard`, if the configuration wants one.
     device: Option<DeviceService>,
 }
@@ -131,6 +144,7 @@ impl Agent {
             place,
             directory,
             child: Mutex::new(None),
+            program: Mutex::new(Binary::Agent),
             device,
         };
         fs::create_dir_all(agent.manifests())
@@ -163,6 +177,16 @@ impl Agent {
     /// The agent's log, as it is seen from outside the node.
     pub fn log(&self) -> PathBuf {
         self.directory.join("agent.log")
+    }
+
+    /// Folders of pinned maps and links, one for each version that is in use.
+    ///
+    /// # Errors
+    ///
+    /// When the node is gone.
+    pub fn pinned_versions(&self) -> Result<Vec<String>> {
+        let listed = self.place.output("ls", &[PINS])?;
+        Ok(listed.lines().map(str::to_owned).collect())
     }
 
     /// Starts the agent and returns when it is ready.
@@ -230,7 +254,13 @@ impl Agent {
     ///
     /// When there is no such program or the node is gone.
     pub fn command(&self) -> Result<Command> {
-        self.place.in_cgroup("agent").command(Binary::Agent.path()?)
+        let program = *self.program.lock().unwrap_or_else(PoisonError::into_inner);
+        self.place.in_cgroup("agent").command(program.path()?)
+    }
+
+    /// Replaces the program, as an upgrade does: the next start is of this one.
+    pub fn install(&self, program: Binary) {
+        *self.program.lock().unwrap_or_else(PoisonError::into_inner) = program;
     }
 
     /// Waits until the agent says that it is ready.
@@ -401,9 +431,7 @@ impl Agent {
 
     fn child(&self) -> MutexGuard<'_, Option<Child>> {
         // A panic under the lock leaves a child or none: both are good states.
-        self.child
-            .lock()
-            .unwrap_or_else(std::sync::PoisonError::into_inner)
+        self.child.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// Lets go of the process: it will outlive the cluster object.

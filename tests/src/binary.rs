@@ -24,6 +24,8 @@ fn announced() -> MutexGuard<'static, BTreeMap<&'static str, PathBuf>> {
 pub enum Binary {
     /// `weir-agent`; `WEIR_AGENT_BIN` overrides.
     Agent,
+    /// `weir-agent` with maps of another layout; `WEIR_OTHER_AGENT_BIN` overrides.
+    OtherAgent,
     /// `weir`; `WEIR_CLI_BIN` overrides.
     Cli,
     /// `weir-traffic` of this crate; `WEIR_TRAFFIC_BIN` overrides.
@@ -36,6 +38,7 @@ impl Binary {
     fn file_and_variable(self) -> (&'static str, &'static str) {
         match self {
             Self::Agent => ("weir-agent", "WEIR_AGENT_BIN"),
+            Self::OtherAgent => ("weir-agent-other-layout", "WEIR_OTHER_AGENT_BIN"),
             Self::Cli => ("weir", "WEIR_CLI_BIN"),
             Self::Traffic => ("weir-traffic", "WEIR_TRAFFIC_BIN"),
             Self::Cluster => ("weir-cluster", "WEIR_CLUSTER_BIN"),

@@ -13,6 +13,7 @@ use std::net::{IpAddr, SocketAddr};
 use std::process::{Child, Stdio};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
+use std::thread;
 use std::time::Duration;
 
 use anyhow::{Context, Result, anyhow, bail};
@@ -223,17 +224,20 @@ impl<J: Job> Running<J> {
     /// When it failed to begin or did not end in time.
     pub fn finish(mut self) -> Result<J::Report> {
         let what = format!("{} traffic of {} to end", J::KIND, self.place);
+        let mut stdout = self.child.stdout.take().context("its output was taken")?;
+        // Beside the wait: a long report does not fit into the pipe.
+        let report = thread::spawn(move || {
+            let mut text = String::new();
+            stdout.read_to_string(&mut text).map(|_| text)
+        });
         let status = wait::until(&what, self.job.longest() + GRACE, || {
             self.child
                 .try_wait()
                 .context("wait for it")?
                 .ok_or_else(|| anyhow!("it still runs"))
         })?;
-        let mut text = String::new();
-        let mut stdout = self.child.stdout.take().context("its output was taken")?;
-        stdout
-            .read_to_string(&mut text)
-            .context("read its report")?;
+        let text = report.join().map_err(|_| anyhow!("the reader panicked"))?;
+        let text = text.context("read its report")?;
         if !status.success() {
             bail!("{} traffic of {} failed: {status}", J::KIND, self.place);
         }

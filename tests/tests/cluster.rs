@@ -7,6 +7,8 @@ mod api_server;
 mod balancing;
 #[path = "cluster/changes.rs"]
 mod changes;
+#[path = "cluster/contract.rs"]
+mod contract;
 #[path = "cluster/encryption.rs"]
 mod encryption;
 #[path = "cluster/encryption_device.rs"]

@@ -1,5 +1,6 @@
 //! Builds packages and learns from cargo's messages where the executables went.
 
+use std::fs;
 use std::path::{Path, PathBuf};
 use std::process::Stdio;
 
@@ -61,6 +62,8 @@ impl Executable {
 pub struct Binaries {
     /// `weir-agent`.
     pub agent: PathBuf,
+    /// Likewise with maps of another layout, for tests that go from one to the other.
+    pub other_agent: Option<PathBuf>,
     /// `weir`.
     pub cli: PathBuf,
 }
@@ -75,13 +78,43 @@ impl Binaries {
         )?;
         Ok(Self {
             agent: program(&made, "weir-agent")?,
+            other_agent: None,
             cli: program(&made, "weir")?,
         })
     }
 
+    /// Builds both, and the agent with maps of another layout.
+    pub fn build_for_tests(workspace: &Workspace, profile: Profile) -> anyhow::Result<Self> {
+        // First: cargo puts both agents into the same place, where the usual one belongs.
+        let made = build(
+            workspace,
+            profile,
+            &[
+                "build",
+                "--package=weir-agent",
+                "--package=weir",
+                "--features=weir-agent/wider-layout",
+            ],
+        )?;
+        let agent = program(&made, "weir-agent")?;
+        let other = agent.with_file_name("weir-agent-other-layout");
+        fs::copy(&agent, &other).with_context(|| format!("cannot write {}", other.display()))?;
+        let binaries = Self::build(workspace, profile)?;
+        Ok(Self {
+            other_agent: Some(other),
+            ..binaries
+        })
+    }
+
     /// The variables through which tests and demo find them.
-    pub fn environment(&self) -> [(&'static str, &Path); 2] {
-        [("WEIR_AGENT_BIN", &self.agent), ("WEIR_CLI_BIN", &self.cli)]
+    pub fn environment(&self) -> impl Iterator<Item = (&'static str, &Path)> {
+        let other = self.other_agent.iter();
+        [
+            ("WEIR_AGENT_BIN", &*self.agent),
+            ("WEIR_CLI_BIN", &self.cli),
+        ]
+        .into_iter()
+        .chain(other.map(|path| ("WEIR_OTHER_AGENT_BIN", &**path)))
     }
 }
 

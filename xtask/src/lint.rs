@@ -72,7 +72,7 @@ fn programs(workspace: &Workspace) -> Result<Command, String> {
         target_dir: &target_dir,
         arch: std::env::consts::ARCH,
         // The lines, too, are to be clean.
-        log: true,
+        features: &["log"],
     };
     let command = ebpf_build::clippy(&toolchain, request);
     command.ok_or_else(|| format!("no clippy beside {}", toolchain.compiler.rustc.display()))

@@ -16,7 +16,7 @@ pub fn run(workspace: &Workspace, fast: bool, filter: Option<&str>) -> anyhow::R
         needs.extend(setup::MACHINES);
     }
     setup::ensure(workspace, &needs)?;
-    let binaries = Binaries::build(workspace, Profile::Dev)?;
+    let binaries = Binaries::build_for_tests(workspace, Profile::Dev)?;
     let executables = suites::build(workspace)?;
 
     let matrix = Matrix::load(workspace)?;

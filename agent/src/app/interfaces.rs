@@ -8,6 +8,7 @@ use anyhow::Context;
 use tokio::sync::{mpsc, watch};
 
 use crate::datapath::attach::Attacher;
+use crate::datapath::carry_over::CarryOver;
 use crate::datapath::interfaces::{InterfaceEvent, UplinkAddresses};
 use crate::datapath::settings::Settings;
 use crate::encryption::link::IfIndex;
@@ -49,14 +50,17 @@ pub struct AttachTask {
     attacher: SharedAttacher,
     settings: Settings,
     addresses: watch::Sender<BTreeSet<IpAddr>>,
+    carry_over: Option<CarryOver>,
 }
 
 impl AttachTask {
-    /// The addresses of the uplinks go into the settings and to whoever holds the receiver.
+    /// The addresses of the uplinks go into the settings and to whoever holds the receiver. What is
+    /// carried over from another version ends when all interfaces have this one's programs.
     pub fn new(
         attacher: Attacher,
         settings: Settings,
         addresses: watch::Sender<BTreeSet<IpAddr>>,
+        carry_over: Option<CarryOver>,
     ) -> Self {
         Self {
             attacher: SharedAttacher {
@@ -65,6 +69,7 @@ impl AttachTask {
             },
             settings,
             addresses,
+            carry_over,
         }
     }
 
@@ -76,7 +81,7 @@ impl AttachTask {
     /// Runs until the watcher ends. One interface that cannot be attached to does not keep the
     /// others from it; it is logged and told in status.
     pub async fn run(
-        self,
+        mut self,
         mut events: mpsc::Receiver<InterfaceEvent>,
         ready: ReadyGuard,
     ) -> anyhow::Result<()> {
@@ -103,11 +108,23 @@ impl AttachTask {
                         .lock()
                         .detach_leftovers()
                         .context("reading pinned links")?;
+                    self.end_carrying_over()?;
                     ready.take();
                 }
             }
         }
         Ok(())
+    }
+
+    fn end_carrying_over(&mut self) -> anyhow::Result<()> {
+        let Some(carry_over) = self.carry_over.take() else {
+            return Ok(());
+        };
+        carry_over.add_rest()?;
+        self.settings
+            .set_carrying_over(false)
+            .context("writing the settings")?;
+        Ok(carry_over.forget()?)
     }
 
     fn set_addresses(&self, addresses: UplinkAddresses) -> anyhow::Result<()> {

@@ -21,7 +21,8 @@ use aya::programs::{Program, ProgramError, TcAttachType};
 
 use super::interfaces::{Interface, MacAddr, Role};
 use super::link;
-use super::pins::Pins;
+use super::pins::{Pins, parse_interface_link};
+use super::syscall;
 use crate::config;
 
 pub use cgroup::CGROUP_PROGRAMS;
@@ -113,6 +114,36 @@ impl Attacher {
             cgroup: None,
             encrypting: None,
         }
+    }
+
+    /// Puts the new programs behind all links that another version pinned, now moved here: packets
+    /// meet old programs at one hook and new ones at another for as short a time as can be.
+    ///
+    /// Links whose program this version has not are removed. Filters of kernels without links are
+    /// replaced one interface at a time, by [`Self::interface`].
+    pub fn take_over(&mut self) -> Result<(), AttachError> {
+        let links = self.pins.links();
+        let io = |source| AttachError::Io {
+            program: "programs of another version",
+            to: links.display().to_string(),
+            source,
+        };
+        for file in fs::read_dir(&links).map_err(io)? {
+            let pin = file.map_err(io)?.path();
+            let name = pin.file_name().unwrap_or_default().to_string_lossy();
+            match program_of_link(&name) {
+                Some(program) => {
+                    self.adopt(program, &name, &pin)?;
+                }
+                None => fs::remove_file(&pin).map_err(io)?,
+            }
+        }
+        Ok(())
+    }
+
+    /// True if TC programs are attached by filters, which [`Self::take_over`] does not replace.
+    pub fn has_filters(&self) -> bool {
+        self.tc == AttachedTc::Clsact
     }
 
     /// What is attached to interfaces, in the order of their numbers.
@@ -214,7 +245,7 @@ impl Attacher {
             to: to.to_owned(),
             source,
         };
-        let link = match link::open(pin) {
+        let link = match syscall::open(pin) {
             Ok(link) => link,
             Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(false),
             Err(error) => return Err(io(error)),
@@ -234,6 +265,18 @@ impl Attacher {
             Err(error) => Err(io(error)),
         }
     }
+}
+
+/// The program behind a pinned link.
+fn program_of_link(pin_name: &str) -> Option<&'static str> {
+    let Some((program, _)) = parse_interface_link(pin_name) else {
+        return CGROUP_PROGRAMS.into_iter().find(|it| *it == pin_name);
+    };
+    if program.starts_with("xdp_") {
+        return Some(xdp::XDP_PROGRAM);
+    }
+    let tc = super::remove::TC_PROGRAMS.into_iter();
+    tc.map(|(name, _)| name).find(|name| *name == program)
 }
 
 fn refused(program: &'static str, to: &str, source: ProgramError) -> AttachError {

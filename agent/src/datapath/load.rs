@@ -7,6 +7,7 @@ use aya::programs::{Program, ProgramError};
 use aya::{Ebpf, EbpfError, EbpfLoader};
 use ebpf_object::MissingObject;
 
+use super::carry_over::{CarryOver, CarryOverError};
 use super::maps::Maps;
 use super::pins::{Pins, PinsError};
 use super::program_log::{self, ProgramLog};
@@ -60,6 +61,9 @@ pub enum LoadError {
         /// As the programs have it.
         expected: u32,
     },
+    /// What another version left cannot be taken over.
+    #[error("cannot carry over what another version of the agent left; it goes on as it is")]
+    CarryOver(#[from] CarryOverError),
     /// The kernel refused the maps or the object as a whole.
     #[error("cannot load the eBPF object; `weir-agent probe` tells what this kernel lacks")]
     Object(#[from] Box<EbpfError>),
@@ -89,6 +93,8 @@ pub struct Loaded {
     pub maps: Maps,
     /// True if maps of an earlier agent were adopted.
     pub adopted: bool,
+    /// What is left to carry over from another version.
+    pub carry_over: Option<CarryOver>,
     /// What the programs say, if they were built for debugging.
     pub log: Option<ProgramLog>,
 }
@@ -106,8 +112,13 @@ pub fn load_object(
     pins: Option<&Pins>,
 ) -> Result<Loaded, LoadError> {
     let mut adopted = false;
+    let mut carry_over = None;
     if let Some(pins) = pins {
         pins.create()?;
+        carry_over = CarryOver::find(pins)?;
+        if let Some(carry_over) = &carry_over {
+            carry_over.share_maps(pins)?;
+        }
         adopted = check_pinned(config, pins)?;
     }
     let log_level = program_log::level_number(config.log.level);
@@ -129,12 +140,16 @@ pub fn load_object(
             source: Box::new(source),
         })?;
     }
+    if let (Some(pins), Some(carry_over)) = (pins, &mut carry_over) {
+        carry_over.fill_maps(pins)?;
+    }
     let maps = Maps::take(&mut programs, config)?;
     let log = ProgramLog::take(&mut programs);
     Ok(Loaded {
         programs,
         maps,
         adopted,
+        carry_over,
         log,
     })
 }

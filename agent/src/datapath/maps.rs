@@ -6,10 +6,11 @@ use std::mem::size_of;
 
 use aya::Ebpf;
 use aya::maps::{Map, MapError};
+use ebpf_abi::frontend::FRONTEND_WORDS;
 use ebpf_abi::{
-    Addr4, Addr6, BackendId, BackendValue, ConntrackValue, DatapathConfig, FlowKey, FlowValue,
-    FrontendKey, FrontendValue, IpcacheValue, ServiceId, SocketKey, SocketValue, TrafficKey,
-    TrafficValue, Tuple,
+    Addr4, Addr6, BackendId, BackendValue, ConntrackValue, Counter, DatapathConfig, FlowKey,
+    FlowValue, FrontendKey, FrontendValue, IpcacheValue, ServiceId, SocketKey, SocketValue,
+    TrafficKey, TrafficValue, Tuple,
 };
 
 use super::counters::Counters;
@@ -105,6 +106,16 @@ impl Maps {
             },
             capacities,
         })
+    }
+
+    /// Entries of a pinned map that is an array.
+    pub(super) fn array_len(name: &str) -> Option<u32> {
+        match name {
+            "FRONTEND_BITS" => Some(FRONTEND_WORDS as u32),
+            "COUNTERS" => Some(Counter::COUNT as u32),
+            "CONFIG" => Some(1),
+            _ => None,
+        }
     }
 
     /// Key and value size of a pinned map, in bytes.

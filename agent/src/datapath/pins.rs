@@ -79,7 +79,8 @@ impl Pins {
         &self.root
     }
 
-    fn version(&self) -> PathBuf {
+    /// The folder of this version.
+    pub fn version(&self) -> PathBuf {
         self.root.join(format!("v{ABI_VERSION}"))
     }
 
@@ -121,7 +122,7 @@ impl Pins {
     }
 }
 
-fn parse_interface_link(name: &str) -> Option<(&str, u32)> {
+pub(super) fn parse_interface_link(name: &str) -> Option<(&str, u32)> {
     let (program, ifindex) = name.rsplit_once('-')?;
     Some((program, ifindex.parse().ok()?))
 }

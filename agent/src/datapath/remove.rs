@@ -13,7 +13,7 @@ use netlink_packet_route::tc::TcHandle;
 use super::pins::Pins;
 
 /// TC programs by hook, as they are named on filters.
-const TC_PROGRAMS: [(&str, TcAttachType); 6] = [
+pub(super) const TC_PROGRAMS: [(&str, TcAttachType); 6] = [
     ("tc_uplink_in", TcAttachType::Ingress),
     ("tc_uplink_out", TcAttachType::Egress),
     ("tc_pod_from", TcAttachType::Ingress),

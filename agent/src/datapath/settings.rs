@@ -33,9 +33,16 @@ impl Settings {
     }
 
     /// Writes the settings as they are, valid or not: what must not leave in clear text is known
-    /// before the addresses of the node are.
-    pub fn write(&self) -> Result<(), MapError> {
+    /// before the addresses of the node are. Tells the programs whether what they do not find in the
+    /// connection table may be on its way there from that of another version.
+    pub fn set_carrying_over(&self, carrying_over: bool) -> Result<(), MapError> {
         let mut shared = self.lock();
+        let flags = &mut shared.current.flags;
+        if carrying_over {
+            *flags |= DatapathConfig::CARRYING_OVER;
+        } else {
+            *flags &= !DatapathConfig::CARRYING_OVER;
+        }
         let current = shared.current;
         shared.map.set(0, current, 0)
     }

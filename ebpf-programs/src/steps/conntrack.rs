@@ -12,6 +12,15 @@ pub fn find<A: Ip>(packet: &Packet<A>) -> Option<&'static mut ConntrackValue<A>>
     entry(A::conntrack(), &packet.tuple)
 }
 
+/// True if a packet without an entry may belong to a connection that will have one in a moment: it
+/// must neither open a new one nor pass untranslated. TCP sends it again.
+#[inline(always)]
+pub fn may_be_carried_over<A: Ip>(packet: &Packet<A>, config: &DatapathConfig) -> bool {
+    config.flags & DatapathConfig::CARRYING_OVER != 0
+        && packet.tuple.protocol == Protocol::TCP
+        && !tcp::is_opening(packet.tcp_flags)
+}
+
 /// True if the packet starts a new connection on the ports of one that has ended.
 #[inline(always)]
 pub fn reopens<A: Ip>(packet: &Packet<A>, entry: &ConntrackValue<A>) -> bool {

@@ -102,6 +102,13 @@ impl Traffic<'_, Stream> {
         self
     }
 
+    /// With this pause between two numbers.
+    #[must_use]
+    pub fn pause(mut self, pause: Duration) -> Self {
+        self.job.pause = pause;
+        self
+    }
+
     /// For this long, unless stopped before.
     #[must_use]
     pub fn length(mut self, length: Duration) -> Self {

@@ -1,21 +1,11 @@
 //! Agents end, come back, and leave; the data path does as the contract says.
 
-use std::env;
 use std::time::Duration;
 
 use anyhow::{Context, Result, ensure};
-use weir_tests::{Cluster, Losses, Place, wait};
+use weir_tests::{Cluster, Place, wait};
 
-use crate::setting::{DATAGRAMS, ECHO, HTTP, SOON, ordinary, start_with_web, wait_for_web};
-
-/// Connections per second over the restarts: what the machine should bear, unless said otherwise.
-fn load_per_second() -> u32 {
-    let given = env::var("WEIR_LOAD_PER_SECOND").ok();
-    given.and_then(|text| text.parse().ok()).unwrap_or(1_000)
-}
-
-/// How often the agent is killed.
-const KILLS: u32 = 10;
+use crate::setting::{ECHO, HTTP, SOON, ordinary, start_with_web, wait_for_web};
 
 #[test]
 fn without_an_agent_everything_goes_on() -> Result<()> {
@@ -46,48 +36,6 @@ fn without_an_agent_everything_goes_on() -> Result<()> {
             );
         }
     }
-    Ok(())
-}
-
-#[test]
-fn ten_kills_under_load_lose_no_packet() -> Result<()> {
-    let cluster = start_with_web(&ordinary("kills"))?;
-    let client = cluster.client("client")?;
-    let agent = cluster.node("node1")?.agent()?;
-    let streams = client.stream(cluster.vips(0)[0], ECHO).streams(8).start()?;
-    let load = client
-        .load(cluster.vips(0)[0], HTTP, load_per_second())
-        .start()?;
-    let datagrams = cluster.vips(0).map(|vip| {
-        client
-            .numbered(vip, DATAGRAMS, load_per_second().div_ceil(2))
-            .start()
-    });
-    let before = Losses::of(&cluster)?;
-    for _ in 0..KILLS {
-        agent.kill9()?;
-        agent.start()?;
-        assert!(agent.status()?.is_adopted());
-    }
-    let report = load.stop()?;
-    println!("{report:?}");
-    let losses = Losses::of(&cluster)?.since(&before);
-    println!("{losses:?}");
-    for datagrams in datagrams {
-        let report = datagrams?.stop()?;
-        println!("{report:?}");
-        assert!(report.sent > 0 && report.backends.len() > 1, "{report:?}");
-        assert_eq!((report.lost, report.repeated, report.moved), (0, 0, 0));
-    }
-    assert_eq!(report.failed, 0, "{report:?}");
-    assert!(
-        report.connections > 0 && report.backends.len() == 4,
-        "{report:?}"
-    );
-    for stream in streams.stop()? {
-        assert_eq!(stream.error, None, "{stream:?}");
-    }
-    assert_eq!(losses, Losses::default());
     Ok(())
 }
 

@@ -38,7 +38,7 @@ fn debug_object() -> Option<Vec<u8>> {
         workspace: package.parent().expect("this package is in a workspace"),
         target_dir: &scratch.with_file_name(ebpf_build::TARGET_FOLDER),
         arch: std::env::consts::ARCH,
-        log: true,
+        features: &["log"],
     };
     let compiled = ebpf_build::compile(&toolchain, request).expect("the programs compile");
     Some(fs::read(compiled.objects.join("weir-datapath")).expect("the object"))

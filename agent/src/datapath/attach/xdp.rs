@@ -9,7 +9,7 @@ use super::{AttachError, AttachedXdp, Attacher, pin_link, program_mut, refused};
 use crate::config;
 use crate::datapath::interfaces::Interface;
 
-const XDP_PROGRAM: &str = "xdp_uplink";
+pub(super) const XDP_PROGRAM: &str = "xdp_uplink";
 
 impl AttachedXdp {
     fn pin_name(self) -> &'static str {

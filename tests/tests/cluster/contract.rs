@@ -1,0 +1,143 @@
+//! The contract of restart and upgrade, under load: nothing that happens to an agent costs a
+//! connection, a stream or a datagram.
+
+#[path = "contract/load.rs"]
+mod load;
+
+use std::time::{Duration, Instant};
+
+use anyhow::{Context, Result, ensure};
+use serde_json::json;
+use weir_tests::agent::{Agent, AgentConfig};
+use weir_tests::binary::Binary;
+use weir_tests::{Losses, wait};
+
+use self::load::{UnderLoad, a_moment};
+use crate::setting::{SOON, ordinary, start_with_web};
+
+/// How often an agent is killed.
+const KILLS: u32 = 20;
+
+#[test]
+fn twenty_kills_cost_nothing() -> Result<()> {
+    let cluster = start_with_web(&ordinary("kills"))?;
+    let load = UnderLoad::start(&cluster)?;
+    for _ in 0..KILLS / 2 {
+        for node in cluster.nodes() {
+            let agent = node.agent()?;
+            agent.kill9()?;
+            agent.start()?;
+            assert!(agent.status()?.is_adopted());
+        }
+    }
+    let outcome = load.stop()?;
+    outcome.assert_nothing_lost()?;
+    // Not even a packet that TCP would make good.
+    assert_eq!(outcome.losses, Losses::default());
+    Ok(())
+}
+
+/// All that can be switched while a data path runs, but for encryption, which has scenarios of its own.
+#[test]
+fn features_come_and_go_without_a_loss() -> Result<()> {
+    let cluster = start_with_web(&ordinary("features"))?;
+    let load = UnderLoad::start(&cluster)?;
+    let usual = AgentConfig::default;
+    let configurations = [
+        AgentConfig {
+            more: json!({ "flows": { "enabled": false } }),
+            ..usual()
+        },
+        AgentConfig {
+            external_cluster_ip: true,
+            ..usual()
+        },
+        AgentConfig {
+            more: json!({
+                "metrics": { "enabled": false },
+                "loadBalancer": { "maglev": { "loadFactor": 200 }, "tcpIdleTimeout": "2h" },
+            }),
+            ..usual()
+        },
+        usual(),
+    ];
+    for configuration in &configurations {
+        for node in cluster.nodes() {
+            let agent = node.agent()?;
+            agent.configure(configuration)?;
+            ensure!(agent.stop()?.success(), "{}", agent.log_tail(20));
+            agent.start()?;
+        }
+        a_moment()?;
+    }
+    load.stop()?.assert_nothing_lost()
+}
+
+/// Up to a build whose programs and maps are others, and down again.
+#[test]
+fn another_layout_and_back_costs_no_connection() -> Result<()> {
+    if skips() {
+        return Ok(());
+    }
+    let cluster = start_with_web(&ordinary("upgrade"))?;
+    let load = UnderLoad::start(&cluster)?;
+    for program in [Binary::OtherAgent, Binary::Agent] {
+        for node in cluster.nodes() {
+            let agent = node.agent()?;
+            agent.kill9()?;
+            agent.install(program);
+            agent.start()?;
+            assert_carried_over(agent)?;
+        }
+        a_moment()?;
+    }
+    load.stop()?.assert_nothing_lost()
+}
+
+/// Wherever an upgrade is caught, the next agent goes on from there, of whichever build it is.
+#[test]
+fn an_upgrade_that_is_killed_is_ended_by_the_next_agent() -> Result<()> {
+    if skips() {
+        return Ok(());
+    }
+    let cluster = start_with_web(&ordinary("caught"))?;
+    let load = UnderLoad::start(&cluster)?;
+    let agent = cluster.node("node1")?.agent()?;
+    let mut builds = [Binary::OtherAgent, Binary::Agent].into_iter().cycle();
+    agent.kill9()?;
+    for milliseconds in (100..1_500).step_by(100) {
+        agent.install(builds.next().context("a cycle has no end")?);
+        agent.launch()?;
+        let since = Instant::now();
+        let moment = wait::patiently(Duration::from_millis(milliseconds));
+        wait::until_true("it to be on its way", SOON, || since.elapsed() > moment)?;
+        agent.kill9()?;
+    }
+    agent.install(Binary::Agent);
+    agent.start()?;
+    assert_eq!(agent.pinned_versions()?.len(), 1);
+    a_moment()?;
+    load.stop()?.assert_nothing_lost()
+}
+
+/// Says why a test cannot run, if it cannot.
+fn skips() -> bool {
+    let missing = Binary::OtherAgent.path().err();
+    if let Some(error) = &missing {
+        println!("SKIPPED: `cargo xtask test` builds an agent with other maps: {error}");
+    }
+    missing.is_some()
+}
+
+/// The connections of the other version are in the maps of this one, and nothing is left of that.
+fn assert_carried_over(agent: &Agent) -> Result<()> {
+    let log = agent.log_tail(30);
+    for line in log.lines().filter(|line| line.contains("another ")) {
+        println!("{line}");
+    }
+    ensure!(agent.status()?.is_adopted(), "{log}");
+    ensure!(log.contains("carried over to another layout"), "{log}");
+    let versions = agent.pinned_versions()?;
+    ensure!(versions.len() == 1, "{versions:?}");
+    Ok(())
+}
