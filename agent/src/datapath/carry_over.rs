@@ -6,8 +6,8 @@
 //! 1. maps of an unchanged layout are pinned a second time: both versions' programs use them;
 //! 2. of the others there are new ones, which get the entries of the old ones (see
 //!    [`ebpf_abi`] for the rule);
-//! 3. the pins of the links move here, and the new programs take the place of the old ones, in less
-//!    than a millisecond for all;
+//! 3. the pins of the links move here, and the new programs take the place of the old ones, within
+//!    milliseconds for all;
 //! 4. what the old programs wrote meanwhile is added. Until then the settings carry the flag
 //!    `CARRYING_OVER`: TCP packets without an entry are dropped, and sent again by who sent them;
 //! 5. the old folder goes.
