@@ -86,7 +86,7 @@ pub async fn run(loaded: Loaded) -> anyhow::Result<()> {
     }
     let mut attacher = Attacher::new(datapath.programs, pins, xdp_mode, probe.tcx.is_yes());
     if let Some(carry_over) = &mut carry_over {
-        take_over(&mut attacher, carry_over, &maps.settings)?;
+        take_over(&mut attacher, carry_over, &maps.settings, &config)?;
     }
     let untranslated = attach_sockets(&mut attacher, &probe);
 
@@ -302,9 +302,16 @@ fn take_over(
     attacher: &mut Attacher,
     carry_over: &CarryOver,
     settings: &Settings,
+    config: &Config,
 ) -> anyhow::Result<()> {
     let start = Instant::now();
     attacher.take_over()?;
+    let device = config.encryption.wireguard.interface.as_str();
+    if config.encryption.enabled
+        && let Ok(ifindex) = nix::net::if_::if_nametoindex(device)
+    {
+        attacher.encrypting_device(device, ifindex)?;
+    }
     let replaced = start.elapsed();
     let entries = carry_over.add_rest()?;
     if !attacher.has_filters() {

@@ -99,7 +99,7 @@ impl AgentConfig {
             "nodeName": name,
             "source": source,
             "paths": { "state": format!("{DIRECTORY}/state") },
-            "devices": { "uplinks": [UPLINK], "pods": ["pod*"], "xdpMode": self.xdp_mode },
+            "devices": { "uplinks": [UPLINK], "xdpMode": self.xdp_mode },
             "loadBalancer": { "externalClusterIP": self.external_cluster_ip },
             "encryption": encryption,
             "flows": { "reportInterval": self.report_interval },

@@ -288,7 +288,7 @@ impl Figures {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::plan::{Plan, Shape, Via};
+    use crate::plan::{Plan, PodWiring, Shape, Via};
     use serde::Deserialize as _;
     use serde_json::Value;
 
@@ -317,6 +317,7 @@ mod tests {
             nodes: 2,
             pods,
             clients,
+            wiring: PodWiring::default(),
         })
         .unwrap();
         let documents = documents();

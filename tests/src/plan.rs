@@ -53,6 +53,19 @@ pub enum Via {
     AllNodes,
 }
 
+/// How pods hang on their node.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum PodWiring {
+    /// As by the plugin `ptp` (kindnet): the node's ends answer for the gateway, a route to each pod.
+    #[default]
+    PointToPoint,
+    /// As by the plugin `bridge` (flannel and many others): the node's ends are ports of a bridge that
+    /// has the gateway's address, and pods of a node are neighbours.
+    Bridge,
+    /// As by Calico: the node's ends have no address and answer for any, a route to each pod.
+    ProxyArp,
+}
+
 /// What a cluster shall consist of.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Shape {
@@ -62,6 +75,8 @@ pub struct Shape {
     pub pods: Vec<(String, usize)>,
     /// Name of each client and its route.
     pub clients: Vec<(String, Via)>,
+    /// How pods hang on their nodes.
+    pub wiring: PodWiring,
 }
 
 /// A node to be.
@@ -112,6 +127,8 @@ pub struct Plan {
     pub pods: Vec<PodPlan>,
     /// Clients.
     pub clients: Vec<ClientPlan>,
+    /// How pods hang on their nodes.
+    pub wiring: PodWiring,
 }
 
 impl Plan {
@@ -141,7 +158,7 @@ impl Plan {
             );
             pods_of[*node] += 1;
             ensure!(pods_of[*node] <= 200, "a node has at most 200 pods");
-            pods.push(PodPlan::new(name, *node, pods_of[*node]));
+            pods.push(PodPlan::new(name, *node, pods_of[*node], shape.wiring));
         }
         let all_nodes = (0..shape.nodes).collect::<Vec<_>>();
         let mut clients = Vec::with_capacity(shape.clients.len());
@@ -165,6 +182,7 @@ impl Plan {
             nodes,
             pods,
             clients,
+            wiring: shape.wiring,
         };
         plan.check_names()?;
         Ok(plan)
@@ -216,8 +234,13 @@ impl NodePlan {
 
 impl PodPlan {
     /// The `nth` pod, from 1, of node number `node`, from 0.
-    fn new(name: &str, node: usize, nth: usize) -> Self {
+    fn new(name: &str, node: usize, nth: usize, wiring: PodWiring) -> Self {
         let (subnet, host) = (node as u8 + 1, 10 + nth as u8);
+        let named = match wiring {
+            PodWiring::PointToPoint => "pod",
+            PodWiring::Bridge => "veth3a9f0",
+            PodWiring::ProxyArp => "cali5b0c1",
+        };
         Self {
             name: name.to_owned(),
             node,
@@ -234,7 +257,7 @@ impl PodPlan {
                     as_hex(host.into()),
                 ),
             },
-            host_interface: format!("pod{nth}"),
+            host_interface: format!("{named}{nth}"),
         }
     }
 }
@@ -287,6 +310,7 @@ mod tests {
                 ("client".into(), Via::Node(1)),
                 ("many".into(), Via::AllNodes),
             ],
+            wiring: PodWiring::default(),
         }
     }
 

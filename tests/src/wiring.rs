@@ -1,16 +1,22 @@
 //! The links, addresses and routes of a plan, as lines for `ip -batch`: pure.
 //!
 //! A veth pair leads from each node and client to a bridge in the underlay. Pods hang on their
-//! node as the `ptp` CNI plugin hangs them: one veth each, routes to single addresses, and the
-//! node's end answering for the gateway.
+//! node by one veth each, wired as one of the common CNI plugins does it ([`PodWiring`]).
 
 use std::fmt::Write as _;
 
 use crate::namespace;
-use crate::plan::{BRIDGE, CLUSTER_RANGES, ClientPlan, DualAddress, Plan, UPLINK, VIP_RANGES};
+use crate::plan::{
+    BRIDGE, CLUSTER_RANGES, ClientPlan, DualAddress, NodePlan, Plan, PodPlan, PodWiring, UPLINK,
+    VIP_RANGES,
+};
 
 /// Address of a pod's IPv6 gateway: the same on every node's end.
 const POD_GATEWAY6: &str = "fe80::1";
+/// The gateway of pods whose node answers for any address. Nobody has it.
+const ANY_GATEWAY4: &str = "169.254.1.1";
+/// Bridge of a node's pods.
+const POD_BRIDGE: &str = "cni0";
 
 /// Lines for every member, to be run in this order: (member, batch).
 pub fn batches(plan: &Plan, namespace_of: impl Fn(&str) -> String) -> Vec<(String, String)> {
@@ -20,18 +26,8 @@ pub fn batches(plan: &Plan, namespace_of: impl Fn(&str) -> String) -> Vec<(Strin
         batches.push((plan.nodes[index].name.clone(), node(plan, index, netns)));
     }
     for pod in &plan.pods {
-        let gateway = plan.nodes[pod.node].pod_gateway;
-        let mut lines = Lines::new();
-        lines.add(&format!("link set {UPLINK} up"));
-        lines.add(&format!("addr add {}/32 dev {UPLINK}", pod.address.v4));
-        lines.add(&format!(
-            "addr add {}/128 dev {UPLINK} nodad",
-            pod.address.v6
-        ));
-        lines.add(&format!("route add {gateway}/32 dev {UPLINK}"));
-        lines.add(&format!("route add 0.0.0.0/0 via {gateway} dev {UPLINK}"));
-        lines.add(&format!("route add ::/0 via {POD_GATEWAY6} dev {UPLINK}"));
-        batches.push((pod.name.clone(), lines.0));
+        let lines = in_pod(pod, &plan.nodes[pod.node], plan.wiring);
+        batches.push((pod.name.clone(), lines));
     }
     for one in &plan.clients {
         batches.push((one.name.clone(), client(plan, one)));
@@ -65,18 +61,54 @@ fn node(plan: &Plan, index: usize, netns: impl Fn(&str) -> String) -> String {
             lines.routes(&other.pod_ranges, &[other.address]);
         }
     }
+    if plan.wiring == PodWiring::Bridge {
+        lines.add(&format!(
+            "link add {POD_BRIDGE} type bridge stp_state 0 mcast_snooping 0"
+        ));
+        lines.add(&format!(
+            "addr add {}/24 dev {POD_BRIDGE}",
+            node.pod_gateway
+        ));
+        lines.add(&format!(
+            "addr add {POD_GATEWAY6}/64 dev {POD_BRIDGE} nodad"
+        ));
+        lines.add(&format!("link set {POD_BRIDGE} up"));
+        lines.add(&format!(
+            "route add {} dev {POD_BRIDGE}",
+            node.pod_ranges[1]
+        ));
+    }
     for pod in plan.pods.iter().filter(|pod| pod.node == index) {
-        let interface = &pod.host_interface;
         let namespace = netns(&pod.name);
         lines.add(&format!(
-            "link add {interface} type veth peer name {UPLINK} netns {namespace}"
+            "link add {} type veth peer name {UPLINK} netns {namespace}",
+            pod.host_interface
         ));
-        lines.add(&format!("addr add {}/32 dev {interface}", node.pod_gateway));
-        lines.add(&format!("addr add {POD_GATEWAY6}/64 dev {interface} nodad"));
-        lines.add(&format!("link set {interface} up"));
-        lines.add(&format!("route add {}/32 dev {interface}", pod.address.v4));
-        lines.add(&format!("route add {}/128 dev {interface}", pod.address.v6));
+        lines.towards_pod(pod, node, plan.wiring);
     }
+    lines.0
+}
+
+/// The pod's end.
+fn in_pod(pod: &PodPlan, node: &NodePlan, wiring: PodWiring) -> String {
+    let mut lines = Lines::new();
+    let DualAddress { v4, v6 } = pod.address;
+    let (len4, len6) = match wiring {
+        PodWiring::Bridge => (24, 64),
+        PodWiring::PointToPoint | PodWiring::ProxyArp => (32, 128),
+    };
+    let gateway = match wiring {
+        PodWiring::ProxyArp => ANY_GATEWAY4.to_owned(),
+        PodWiring::PointToPoint | PodWiring::Bridge => node.pod_gateway.to_string(),
+    };
+    lines.add(&format!("link set {UPLINK} up"));
+    lines.add(&format!("addr add {v4}/{len4} dev {UPLINK}"));
+    lines.add(&format!("addr add {v6}/{len6} dev {UPLINK} nodad"));
+    if len4 == 32 {
+        lines.add(&format!("route add {gateway}/32 dev {UPLINK}"));
+    }
+    lines.add(&format!("route add 0.0.0.0/0 via {gateway} dev {UPLINK}"));
+    lines.add(&format!("route add ::/0 via {POD_GATEWAY6} dev {UPLINK}"));
     lines.0
 }
 
@@ -113,6 +145,22 @@ impl Lines {
         lines
     }
 
+    /// The node's end of a pod's link.
+    fn towards_pod(&mut self, pod: &PodPlan, node: &NodePlan, wiring: PodWiring) {
+        let interface = &pod.host_interface;
+        if wiring == PodWiring::Bridge {
+            self.add(&format!("link set {interface} master {POD_BRIDGE} up"));
+            return;
+        }
+        if wiring == PodWiring::PointToPoint {
+            self.add(&format!("addr add {}/32 dev {interface}", node.pod_gateway));
+        }
+        self.add(&format!("addr add {POD_GATEWAY6}/64 dev {interface} nodad"));
+        self.add(&format!("link set {interface} up"));
+        self.add(&format!("route add {}/32 dev {interface}", pod.address.v4));
+        self.add(&format!("route add {}/128 dev {interface}", pod.address.v6));
+    }
+
     fn add(&mut self, line: &str) {
         self.0.push_str(line);
         self.0.push('\n');
@@ -146,6 +194,7 @@ mod tests {
             nodes: 2,
             pods: vec![("web-1".into(), 0), ("web-2".into(), 1)],
             clients: vec![("one".into(), Via::Node(0)), ("all".into(), Via::AllNodes)],
+            wiring: PodWiring::default(),
         };
         let plan = Plan::new(&shape).unwrap();
         let batches = batches(&plan, |member| format!("weir-x-{member}"));

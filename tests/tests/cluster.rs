@@ -19,6 +19,8 @@ mod encryption_visible;
 mod flows;
 #[path = "cluster/lifecycle.rs"]
 mod lifecycle;
+#[path = "cluster/plugins.rs"]
+mod plugins;
 #[path = "cluster/setting.rs"]
 mod setting;
 #[path = "cluster/sockets.rs"]

@@ -82,7 +82,7 @@ pub fn run(workspace: &Workspace, options: &Options) -> anyhow::Result<ExitCode>
     matrix.measure = options.bench;
     matrix.select(&options.kernel)?;
     matrix.fetch_all(workspace)?;
-    let binaries = Binaries::build(workspace, Profile::Dev)?;
+    let binaries = Binaries::build_for_tests(workspace, Profile::Dev)?;
     let made = suites::build_some(workspace, matrix.chosen())?;
     let subject = Subject {
         made: &made,

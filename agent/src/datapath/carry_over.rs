@@ -85,13 +85,17 @@ impl CarryOver {
             .filter(others)
             .partition(|path| file_name(path).starts_with(MOVED));
         let own_is_used = has_links(&pins.version())?;
-        let mut found = moved.into_iter().next();
-        for folder in versions {
-            let is_used = !own_is_used && found.is_none() && has_links(&folder)?;
-            if is_used {
-                found = Some(folder);
-            } else {
-                remove(&folder)?;
+        let (used, unused) = by_use(versions)?;
+        unused.iter().try_for_each(|folder| remove(folder))?;
+        // More than one if an upgrade was cut off, and the next agent was of a third version.
+        let mut found = None;
+        for folder in moved.into_iter().chain(used) {
+            match &found {
+                None => found = Some(folder),
+                Some(found) => {
+                    move_pins(&folder.join("links"), &found.join("links"))?;
+                    remove(&folder)?;
+                }
             }
         }
         if found.is_some() && !own_is_used {
@@ -151,12 +155,7 @@ impl CarryOver {
             fs::rename(&self.folder, &moved).map_err(failed("rename", &self.folder))?;
             self.folder = moved;
         }
-        let links = self.folder.join("links");
-        for link in entries(&links).map_err(failed("read", &links))? {
-            let to = pins.links().join(file_name(&link));
-            fs::rename(&link, &to).map_err(failed("move", &link))?;
-        }
-        Ok(())
+        move_pins(&self.folder.join("links"), &pins.links())
     }
 
     /// Adds what the old programs have written since the maps were filled. Returns how many entries.
@@ -193,6 +192,26 @@ fn open(path: &Path) -> Result<RawMap, CarryOverError> {
 /// True if this version's programs and agent can use a map as it is.
 fn is_unchanged(name: &str, path: &Path) -> Result<bool, CarryOverError> {
     Ok(open(path)?.is_laid_out(Maps::layout(name), Maps::array_len(name)))
+}
+
+/// Folders with links, and those without.
+fn by_use(versions: Vec<PathBuf>) -> Result<(Vec<PathBuf>, Vec<PathBuf>), CarryOverError> {
+    let (mut used, mut unused) = (Vec::new(), Vec::new());
+    for folder in versions {
+        if has_links(&folder)? {
+            used.push(folder);
+        } else {
+            unused.push(folder);
+        }
+    }
+    Ok((used, unused))
+}
+
+fn move_pins(from: &Path, to: &Path) -> Result<(), CarryOverError> {
+    for pin in entries(from).map_err(failed("read", from))? {
+        fs::rename(&pin, to.join(file_name(&pin))).map_err(failed("move", &pin))?;
+    }
+    Ok(())
 }
 
 fn has_links(version: &Path) -> Result<bool, CarryOverError> {

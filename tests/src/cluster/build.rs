@@ -14,7 +14,7 @@ use anyhow::{Context, Result, bail};
 use super::{Client, Cluster, Node, Pod};
 use crate::agent::{Agent, AgentConfig};
 use crate::mounts::NodeMounts;
-use crate::plan::{Plan, UPLINK};
+use crate::plan::{Plan, PodWiring, UPLINK};
 use crate::run::{self, Record};
 use crate::{Place, namespace, offload, veth_xdp, wiring};
 
@@ -178,7 +178,21 @@ impl Build<'_> {
             );
             run_batch(&place, &batch)?;
         }
+        if self.plan.wiring == PodWiring::ProxyArp {
+            self.answer_for_any_address()?;
+        }
         self.mtu.map_or(Ok(()), |bytes| self.set_mtu(bytes))
+    }
+
+    /// Has the nodes' ends of pods' links answer for whatever address a pod asks for.
+    fn answer_for_any_address(&self) -> Result<()> {
+        for pod in &self.plan.pods {
+            let network = self.network(&self.plan.nodes[pod.node].name);
+            let path = format!("/proc/sys/net/ipv4/conf/{}/proxy_arp", pod.host_interface);
+            namespace::run_inside(&network, None, || fs::write(&path, "1"))?
+                .with_context(|| format!("write {path}"))?;
+        }
+        Ok(())
     }
 
     /// Sets the MTU of every wire at both its ends.

@@ -6,7 +6,7 @@ use anyhow::Result;
 
 use super::{Cluster, build};
 use crate::agent::AgentConfig;
-use crate::plan::{Plan, Shape, Via};
+use crate::plan::{Plan, PodWiring, Shape, Via};
 use crate::{manifest, run};
 
 /// Describes a cluster to be.
@@ -20,6 +20,7 @@ pub struct ClusterBuilder {
     agents: Option<AgentConfig>,
     manifests: Option<PathBuf>,
     mtu: Option<u32>,
+    wiring: PodWiring,
     agents_later: bool,
 }
 
@@ -34,6 +35,7 @@ impl ClusterBuilder {
             agents: Some(AgentConfig::default()),
             manifests: None,
             mtu: None,
+            wiring: PodWiring::default(),
             agents_later: false,
         }
     }
@@ -102,6 +104,13 @@ impl ClusterBuilder {
         self
     }
 
+    /// With pods that hang on their nodes like this.
+    #[must_use]
+    pub fn wiring(mut self, wiring: PodWiring) -> Self {
+        self.wiring = wiring;
+        self
+    }
+
     /// Without agents: nodes only route.
     #[must_use]
     pub fn without_agents(mut self) -> Self {
@@ -152,6 +161,7 @@ impl ClusterBuilder {
             nodes: self.nodes,
             pods,
             clients: self.clients.clone(),
+            wiring: self.wiring,
         }
     }
 }

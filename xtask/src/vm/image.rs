@@ -35,6 +35,8 @@ pub struct Contents {
 /// How many times longer than elsewhere the suites wait for something to happen: emulation is slow,
 /// and not the same on every machine.
 const PATIENCE: u32 = 5;
+/// Of the load under which the restart contract is tested: what an emulated processor bears.
+const LOAD_PERCENT: u32 = 3;
 
 /// Tools the suites call; a machine without one skips what needs it.
 const TOOLS: [&str; 4] = ["ip", "tc", "bpftool", "wg"];
@@ -85,6 +87,7 @@ fn add_userland(image: &mut Image, workspace: &Path) -> anyhow::Result<()> {
 fn add_binaries(image: &mut Image, contents: &Contents) -> anyhow::Result<()> {
     let mut environment = Vec::new();
     writeln!(environment, "export WEIR_PATIENCE={PATIENCE}")?;
+    writeln!(environment, "export WEIR_LOAD_PERCENT={LOAD_PERCENT}")?;
     writeln!(environment, "export WEIR_TEST_WIREGUARD=kernel")?;
     for (name, path) in contents.binaries.environment() {
         let inside = format!("/weir/{}", path.file_name().unwrap_or_default().display());

@@ -6,7 +6,9 @@ use netlink_packet_core::{NetlinkMessage, NetlinkPayload};
 use netlink_packet_route::address::{
     AddressAttribute, AddressFlags, AddressHeaderFlags, AddressMessage, AddressScope,
 };
-use netlink_packet_route::link::{LinkAttribute, LinkFlags, LinkLayerType, LinkMessage};
+use netlink_packet_route::link::{
+    InfoKind, LinkAttribute, LinkFlags, LinkInfo, LinkLayerType, LinkMessage,
+};
 use netlink_packet_route::route::{RouteAttribute, RouteHeader, RouteMessage, RouteType};
 use netlink_packet_route::{AddressFamily, RouteNetlinkMessage};
 
@@ -71,6 +73,7 @@ pub fn link_of(message: &LinkMessage) -> Option<Link> {
         mtu: 0,
         mac: None,
         loopback: message.header.flags.contains(LinkFlags::Loopback),
+        leads_elsewhere: leads_elsewhere(message),
     };
     for attribute in &message.attributes {
         match attribute {
@@ -83,6 +86,19 @@ pub fn link_of(message: &LinkMessage) -> Option<Link> {
         }
     }
     Some(link)
+}
+
+/// Whether the link is one end of a pair whose other end is in another network namespace
+/// (`IFLA_LINK_NETNSID`).
+fn leads_elsewhere(message: &LinkMessage) -> bool {
+    let mut attributes = message.attributes.iter();
+    let is_pair =
+        |info: &LinkInfo| matches!(info, LinkInfo::Kind(InfoKind::Veth | InfoKind::Netkit));
+    attributes
+        .clone()
+        .any(|it| matches!(it, LinkAttribute::LinkNetNsId(id) if *id >= 0))
+        && attributes
+            .any(|it| matches!(it, LinkAttribute::LinkInfo(infos) if infos.iter().any(is_pair)))
 }
 
 /// Whether packets without a more special route take it.
@@ -177,6 +193,7 @@ mod tests {
             mtu: 1400,
             mac: Some(MacAddr([2, 0, 0, 0, 0, 7])),
             loopback: false,
+            leads_elsewhere: false,
         };
         let unspec = link(AddressFamily::Unspec, ether);
         let bridge = link(AddressFamily::Bridge, ether);
@@ -190,6 +207,32 @@ mod tests {
             Hint::Nothing
         );
         assert_eq!(hint(RouteNetlinkMessage::DelLink(bridge)), Hint::Nothing);
+    }
+
+    #[test]
+    fn pairs_lead_elsewhere_if_their_other_end_has_a_namespace() {
+        let namespace = LinkAttribute::LinkNetNsId(3);
+        let kind = |kind| LinkAttribute::LinkInfo(vec![LinkInfo::Kind(kind)]);
+        let rows = [
+            (vec![kind(InfoKind::Veth), namespace.clone()], true),
+            (vec![namespace.clone(), kind(InfoKind::Netkit)], true),
+            (vec![kind(InfoKind::Veth)], false),
+            (
+                vec![kind(InfoKind::Veth), LinkAttribute::LinkNetNsId(-1)],
+                false,
+            ),
+            // Its other end is an address, and of no pod.
+            (vec![kind(InfoKind::Vxlan), namespace], false),
+        ];
+        for (attributes, expected) in rows {
+            let mut message = link(AddressFamily::Unspec, LinkLayerType::Ether);
+            message.attributes.extend(attributes);
+            assert_eq!(
+                link_of(&message).unwrap().leads_elsewhere,
+                expected,
+                "{message:?}"
+            );
+        }
     }
 
     #[test]

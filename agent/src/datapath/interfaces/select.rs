@@ -18,6 +18,9 @@ pub struct Link {
     pub mac: Option<MacAddr>,
     /// Whether it is a loopback device.
     pub loopback: bool,
+    /// Whether it is one end of a pair whose other end is in another network namespace, as all
+    /// common plugins give pods their interface.
+    pub leads_elsewhere: bool,
 }
 
 /// The operator's choice of interfaces.
@@ -25,7 +28,7 @@ pub struct Link {
 pub struct DeviceSelector {
     /// Uplinks; empty stands for the links with a default route.
     pub uplinks: Vec<Glob>,
-    /// Interfaces of pods.
+    /// Interfaces of pods; empty stands for those that lead into another network namespace.
     pub pods: Vec<Glob>,
 }
 
@@ -56,7 +59,13 @@ impl DeviceSelector {
         if uplink {
             return Some(Role::Uplink);
         }
-        named(&self.pods).then_some(Role::Pod)
+        let pod = if self.pods.is_empty() {
+            // A node that is a container itself has uplinks that look the same.
+            link.leads_elsewhere && !default_routes.contains(&link.ifindex)
+        } else {
+            named(&self.pods)
+        };
+        pod.then_some(Role::Pod)
     }
 }
 
@@ -86,6 +95,27 @@ pub(super) mod tests {
             mtu: 1500,
             mac,
             loopback: false,
+            leads_elsewhere: false,
+        }
+    }
+
+    #[test]
+    fn without_patterns_pods_are_behind_links_to_other_namespaces() {
+        let leading = |ifindex, name| Link {
+            leads_elsewhere: true,
+            ..ethernet(ifindex, name)
+        };
+        let default_routes = BTreeSet::from([2]);
+        let rows = [
+            (leading(7, "azv4fe"), &["eth0"][..], Some(Role::Pod)),
+            (leading(7, "eth0"), &["eth0"], Some(Role::Uplink)),
+            (leading(2, "eth0"), &[], Some(Role::Uplink)),
+            (leading(2, "eth1"), &["eth0"], None),
+            (ethernet(7, "veth7"), &["eth0"], None),
+        ];
+        for (link, uplinks, expected) in rows {
+            let role = selector(uplinks, &[]).role(&link, &default_routes);
+            assert_eq!(role, expected, "{link:?} of {uplinks:?}");
         }
     }
 
