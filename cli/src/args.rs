@@ -6,6 +6,7 @@ use clap::{Args, Parser, Subcommand, ValueEnum};
 use clap_complete::Shell;
 
 use crate::connect::Server;
+use crate::connectivity::ConnectivityCommand;
 use crate::encrypt::{ReportArgs, RotateArgs};
 use crate::observe::ObserveArgs;
 
@@ -34,11 +35,12 @@ Examples:
   weir observe --verdict DROPPED       what was dropped lately, and why?
   weir observe --help                  all filters
   weir encrypt report                  did anything leave for other nodes in clear text?
+  weir connectivity test               does all of it work, between all parts of the cluster?
 
 Exit codes:
   0  it worked
   1  it failed
-  2  the command line makes no sense
+  2  the command line makes no sense; connectivity test: it could not run
   3  no agent answers
   4  status: the agent is starting
   5  status: something does not work: a part of the agent failed, or a manifest is not served
@@ -80,6 +82,13 @@ pub enum Command {
         /// What to do
         #[command(subcommand)]
         command: EncryptCommand,
+    },
+
+    /// Check with real connections what a cluster promises
+    Connectivity {
+        /// What to do
+        #[command(subcommand)]
+        command: ConnectivityCommand,
     },
 
     /// Print a script that teaches a shell to complete weir's commands

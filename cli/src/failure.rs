@@ -20,6 +20,10 @@ pub enum Failure {
     Degraded(String),
     /// Something left in clear text that must not. Exit code 6.
     ClearText(String),
+    /// A check of connectivity failed. Exit code 1.
+    Connectivity(String),
+    /// Checks could not be run. Exit code 2.
+    CouldNotRun(anyhow::Error),
     /// Anything else. Exit code 1.
     Other(anyhow::Error),
 }
@@ -28,8 +32,8 @@ impl Failure {
     /// The exit code of the process.
     pub fn exit_code(&self) -> u8 {
         match self {
-            Self::Refused(_) | Self::Other(_) => 1,
-            Self::Usage(_) => 2,
+            Self::Refused(_) | Self::Connectivity(_) | Self::Other(_) => 1,
+            Self::Usage(_) | Self::CouldNotRun(_) => 2,
             Self::Unreachable(_) => 3,
             Self::Starting(_) => 4,
             Self::Degraded(_) => 5,
@@ -54,9 +58,10 @@ impl fmt::Display for Failure {
             | Self::Unreachable(text)
             | Self::Starting(text)
             | Self::Degraded(text)
-            | Self::ClearText(text) => f.write_str(text),
+            | Self::ClearText(text)
+            | Self::Connectivity(text) => f.write_str(text),
             Self::Refused(status) => f.write_str(status.message()),
-            Self::Other(error) => write!(f, "{error:#}"),
+            Self::CouldNotRun(error) | Self::Other(error) => write!(f, "{error:#}"),
         }
     }
 }

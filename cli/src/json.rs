@@ -37,3 +37,18 @@ pub(crate) fn write_line(
     out.write_all(&line)?;
     Ok(())
 }
+
+/// Reads a message of the given full name from its JSON form.
+pub(crate) fn read<M: prost::Message + Default>(
+    name: &str,
+    value: &serde_json::Value,
+) -> anyhow::Result<M> {
+    let descriptor = POOL
+        .get_message_by_name(name)
+        .with_context(|| format!("{name} is no message"))?;
+    let message = DynamicMessage::deserialize(descriptor, value)
+        .with_context(|| format!("reading {name} from JSON"))?;
+    message
+        .transcode_to()
+        .with_context(|| format!("reading {name}"))
+}

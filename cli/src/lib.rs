@@ -8,6 +8,7 @@ pub mod args;
 mod backend;
 mod completions;
 mod connect;
+mod connectivity;
 mod encrypt;
 mod endpoint;
 mod failure;
@@ -45,6 +46,7 @@ pub async fn run(
         Command::Endpoint {
             command: EndpointCommand::List(args),
         } => endpoint::list(server, &args, out).await,
+        Command::Connectivity { command } => connectivity::run(command, paint, out).await,
         Command::Encrypt { command } => encrypt::run(server, command, paint, out).await,
         Command::Completions { shell } => completions::write(shell, out),
         Command::Uninstall { arguments } => uninstall::run(&arguments),

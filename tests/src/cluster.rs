@@ -68,6 +68,11 @@ impl Cluster {
         &self.pods
     }
 
+    /// The clients.
+    pub fn clients(&self) -> &[Client] {
+        &self.clients
+    }
+
     /// The pods called `web-1`, `web-2`, ...: those of [`ClusterBuilder::pods_per_node`].
     pub fn web_pods(&self) -> impl Iterator<Item = &Pod> {
         self.pods

@@ -22,6 +22,7 @@
 //! |---|---|
 //! | [`plan`] | names and addresses: pure |
 //! | [`cluster`] | the cluster and its members |
+//! | [`connectivity`] | a cluster as `weir connectivity test` wants it described |
 //! | [`control_plane`] | a real API server |
 //! | [`run`] | what a cluster left on the machine, and its removal by id |
 //! | [`place`] | where a command or closure runs: namespaces and cgroup |
@@ -36,6 +37,7 @@ pub mod bench;
 pub mod binary;
 pub mod capture;
 pub mod cluster;
+pub mod connectivity;
 pub mod control_plane;
 pub mod demo;
 pub mod losses;

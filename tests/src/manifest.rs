@@ -4,6 +4,7 @@ use std::net::IpAddr;
 
 use anyhow::{Context, Result};
 use serde_json::{Value, json};
+use weir_connectivity::inventory::{self, Ports};
 
 use crate::cluster::Pod;
 use crate::plan::{DualAddress, NodePlan, PodPlan};
@@ -176,6 +177,28 @@ impl Service {
         Manifest {
             file: format!("service-{}", self.name),
             documents: vec![self.document(), v4, v6],
+        }
+    }
+
+    /// The same service over `pods`, as an inventory describes it.
+    pub fn described<'a>(&self, pods: impl IntoIterator<Item = &'a Pod>) -> inventory::Service {
+        let port_of = |protocol: &str, number: fn(&Port) -> Option<u16>| {
+            let mut ports = self.ports.iter().filter(|port| port.protocol == protocol);
+            ports.find_map(number)
+        };
+        let ports = |number: fn(&Port) -> Option<u16>| Ports {
+            tcp: port_of("TCP", number),
+            udp: port_of("UDP", number),
+        };
+        let names = pods.into_iter().map(|pod| pod.name().to_owned());
+        inventory::Service {
+            name: format!("{NAMESPACE}/{}", self.name),
+            servers: names.collect(),
+            cluster_ips: self.cluster.clone(),
+            external_ips: self.external.clone(),
+            ports: ports(|port| Some(port.number)),
+            node_ports: ports(|port| port.on_nodes),
+            dns_name: None,
         }
     }
 

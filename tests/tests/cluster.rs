@@ -7,6 +7,8 @@ mod api_server;
 mod balancing;
 #[path = "cluster/changes.rs"]
 mod changes;
+#[path = "cluster/connectivity.rs"]
+mod connectivity;
 #[path = "cluster/contract.rs"]
 mod contract;
 #[path = "cluster/encryption.rs"]

@@ -1,6 +1,7 @@
 //! The source of the API server: against one in this process that misbehaves, and against a real
 //! one.
 
+mod connectivity;
 mod differential;
 mod faults;
 mod following;
