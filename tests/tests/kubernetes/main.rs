@@ -5,4 +5,3 @@ mod differential;
 mod faults;
 mod following;
 mod real;
-mod server;
