@@ -33,8 +33,8 @@ impl Object {
             Self::Service(service) => (Kind::Service, service.name.clone()),
             Self::EndpointSlice(slice) => (Kind::EndpointSlice, slice.name.clone()),
             Self::Pod(pod) => (Kind::Pod, pod.name.clone()),
-            Self::Node(node) => (Kind::Node, ObjectName::new("", &node.name)),
-            Self::Namespace(namespace) => (Kind::Namespace, ObjectName::new("", &namespace.name)),
+            Self::Node(node) => (Kind::Node, ObjectName::new("", &*node.name)),
+            Self::Namespace(namespace) => (Kind::Namespace, ObjectName::new("", &*namespace.name)),
         };
         ObjectKey { kind, name }
     }

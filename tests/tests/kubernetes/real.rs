@@ -109,7 +109,7 @@ fn start(control_plane: &ControlPlane, token: &str) -> Result<(TempDir, Followin
 fn cluster_ip(cluster: &ClusterState, name: &str) -> Option<String> {
     let mut services = cluster
         .services()
-        .filter(|service| service.name.name == name);
+        .filter(|service| &*service.name.name == name);
     Some(services.next()?.cluster_ips.first()?.to_string())
 }
 

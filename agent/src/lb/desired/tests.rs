@@ -1,5 +1,5 @@
 use super::*;
-use crate::state::{Change, EndpointPort, Node, Object, ObjectName, Pod};
+use crate::state::{Change, EndpointPort, Labels, Node, Object, ObjectName, Pod};
 
 const NODE: &str = "node-1";
 
@@ -76,11 +76,11 @@ fn slice(name: &str, service: &str, endpoints: Vec<Endpoint>) -> EndpointSlice {
 fn pod(name: &str, address: &str, node: &str) -> Pod {
     Pod {
         name: ObjectName::new("default", name),
-        ips: ips(&[address]),
+        ips: ips(&[address]).into(),
         node_name: Some(node.into()),
         host_network: false,
         finished: false,
-        labels: BTreeMap::new(),
+        labels: Labels::default(),
         service_account: "default".into(),
         workload: None,
     }
@@ -397,7 +397,7 @@ fn a_service_loses_only_what_is_contested() {
     let left: Vec<_> = desired
         .services
         .iter()
-        .filter(|(key, _)| key.name.name == "web")
+        .filter(|(key, _)| &*key.name.name == "web")
         .flat_map(|(_, service)| service.frontends.keys())
         .map(|at| format!("{} {}", at.ip, at.port))
         .collect();

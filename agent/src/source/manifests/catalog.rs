@@ -190,7 +190,7 @@ fn slices_without_service<'a>(
         let Object::EndpointSlice(slice) = &*definition.object else {
             return None;
         };
-        let name = ObjectName::new(&slice.name.namespace, &slice.service);
+        let name = ObjectName::new(slice.name.namespace.clone(), slice.service.clone());
         let service = ObjectKey {
             kind: Kind::Service,
             name,
