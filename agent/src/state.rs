@@ -21,7 +21,7 @@ pub mod problem;
 pub mod service;
 pub mod shared;
 
-pub use cluster::ClusterState;
+pub use cluster::{ClusterState, Revisions};
 pub use endpoint_slice::{Endpoint, EndpointPort, EndpointSlice};
 pub use labels::Labels;
 pub use name::{Kind, ObjectKey, ObjectName};

@@ -8,6 +8,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use ebpf_abi::{BackendId, ServiceId};
 use maglev::{Backend, BuildError, Builder, TableSize};
 
+use super::fit::Capacity;
 use super::plan::{Actual, Step, Table};
 use super::{BackendAddress, FrontendAddress, FrontendEntry};
 
@@ -16,6 +17,8 @@ pub trait LbMaps {
     /// What a map operation fails with.
     type Error: std::error::Error + Send + Sync + 'static;
 
+    /// Entries that there is room for.
+    fn capacity(&self) -> Capacity;
     /// All frontends.
     fn frontends(&self) -> Result<Vec<(FrontendAddress, FrontendEntry)>, Self::Error>;
     /// All backends.

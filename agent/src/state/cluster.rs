@@ -15,6 +15,17 @@ use super::{
     Problem, Service,
 };
 
+/// How often tables changed, for those that need not look at what did not.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Revisions {
+    /// Services.
+    pub services: u64,
+    /// `EndpointSlice`s.
+    pub slices: u64,
+    /// Pods.
+    pub pods: u64,
+}
+
 /// The tables. Lookups are pure; secondary indexes are private and follow every change.
 #[derive(Clone, Debug, Default)]
 pub struct ClusterState {
@@ -31,6 +42,7 @@ pub struct ClusterState {
     slices_by_service: OrderedIndex<ObjectName, ObjectName>,
     nodes_by_ip: OrderedIndex<IpAddr, String>,
     interner: Interner,
+    revisions: Revisions,
 }
 
 impl ClusterState {
@@ -42,6 +54,24 @@ impl ClusterState {
     }
 
     fn apply_one(&mut self, change: Change) -> bool {
+        let kind = match &change {
+            Change::Upsert(object) => object.kind(),
+            Change::Delete(key) => key.kind,
+        };
+        let changed = self.change(change);
+        let revision = match kind {
+            Kind::Service => Some(&mut self.revisions.services),
+            Kind::EndpointSlice => Some(&mut self.revisions.slices),
+            Kind::Pod => Some(&mut self.revisions.pods),
+            Kind::Node | Kind::Namespace => None,
+        };
+        if let Some(revision) = revision.filter(|_| changed) {
+            *revision += 1;
+        }
+        changed
+    }
+
+    fn change(&mut self, change: Change) -> bool {
         match change {
             Change::Upsert(Object::Service(service)) => self.put_service(service),
             Change::Upsert(Object::EndpointSlice(slice)) => self.put_slice(slice),
@@ -124,6 +154,11 @@ impl ClusterState {
             self.nodes_by_ip.remove(ip, &node.name);
         }
         Some(node)
+    }
+
+    /// How often tables changed.
+    pub fn revisions(&self) -> Revisions {
+        self.revisions
     }
 
     /// Replaces all that `reporter` (such as `manifests` or `lb`) has to say. True if it differs

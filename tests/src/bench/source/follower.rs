@@ -26,6 +26,8 @@ pub(super) enum Told {
     Planned([f64; 2]),
     /// Asked with `figures`.
     Figures(Figures),
+    /// Asked with `problems`.
+    Problems(Vec<String>),
     /// Since it was asked to `tell`: a table went live.
     Swapped {
         /// Of the machine's monotonic clock, in nanoseconds.
@@ -138,6 +140,16 @@ impl Follower {
         loop {
             if let Told::Figures(figures) = self.next(Duration::from_mins(1))? {
                 return Ok(figures);
+            }
+        }
+    }
+
+    /// What is wrong, as in the agent's status.
+    pub fn problems(&self) -> Result<Vec<String>> {
+        self.ask("problems")?;
+        loop {
+            if let Told::Problems(problems) = self.next(Duration::from_mins(1))? {
+                return Ok(problems);
             }
         }
     }

@@ -20,6 +20,7 @@ use tokio_util::sync::CancellationToken;
 use weir_agent::config;
 use weir_agent::lb::apply::LbMaps;
 use weir_agent::lb::desired::ThisNode;
+use weir_agent::lb::fit::Capacity;
 use weir_agent::lb::reconcile::{self, Balanced, Reconciler};
 use weir_agent::lb::{BackendAddress, FrontendAddress, FrontendEntry};
 use weir_agent::lifecycle::Readiness;
@@ -100,6 +101,11 @@ pub fn follow(options: &Options) -> Result<()> {
     for question in std::io::stdin().lock().lines() {
         match &*question? {
             "figures" => tell(&Told::Figures(figures(&state, &balanced.load())?)),
+            "problems" => {
+                let cluster = state.read();
+                let problems = cluster.problems().map(ToString::to_string);
+                tell(&Told::Problems(problems.collect()));
+            }
             "tell" => tells.store(true, Ordering::Relaxed),
             _ => tells.store(false, Ordering::Relaxed),
         }
@@ -193,6 +199,15 @@ struct Maps {
 
 impl LbMaps for Maps {
     type Error = Infallible;
+
+    /// That of the maps in the kernel.
+    fn capacity(&self) -> Capacity {
+        Capacity {
+            frontends: 65_536,
+            backends: 131_072,
+            services: 65_536,
+        }
+    }
 
     fn frontends(&self) -> Result<Vec<(FrontendAddress, FrontendEntry)>, Infallible> {
         Ok(Vec::new())
