@@ -28,6 +28,8 @@ pub enum Ask {
     List,
     /// Changes from some version on.
     Watch,
+    /// One object.
+    Get,
     /// Anything else.
     Write,
 }
@@ -162,8 +164,9 @@ impl Server {
         self.world().queries(resource, ask)
     }
 
-    /// Bytes of the answers to such requests so far, heads and framing included.
-    pub fn bytes_sent(&self, resource: &str, ask: Ask) -> u64 {
+    /// Bytes of the answers to such requests so far, heads and framing included; and those of their
+    /// bodies before they were compressed.
+    pub fn bytes_sent(&self, resource: &str, ask: Ask) -> [u64; 2] {
         self.world().bytes_sent(resource, ask)
     }
 
@@ -189,7 +192,7 @@ impl Handle {
             let resource = request.resource().to_owned();
             let ask = request.ask;
             let fault = self.world().asked(&resource, ask, &request.query);
-            let goes_on = self.answer(&mut connection, request, fault).await;
+            let goes_on = self.answer(&mut connection, &request, fault).await;
             self.account(&resource, ask, &mut connection);
             if !goes_on? {
                 break;
@@ -207,7 +210,7 @@ impl Handle {
     async fn answer(
         &self,
         connection: &mut Connection,
-        request: HttpRequest,
+        request: &HttpRequest,
         fault: Option<Fault>,
     ) -> std::io::Result<bool> {
         match (request.ask, fault) {
@@ -215,7 +218,7 @@ impl Handle {
             (_, Some(Fault::Status(code))) => refuse(connection, code).await?,
             (_, Some(Fault::Garbage)) => connection.answer(200, b"{\"items\":[{").await?,
             (Ask::List, fault) => {
-                let page = self.world().list(&request);
+                let page = self.world().list(request);
                 match (page, fault) {
                     (None, _) => refuse(connection, 410).await?,
                     (Some(page), Some(Fault::Drip(pause))) => connection.drip(&page, pause).await?,
@@ -223,13 +226,24 @@ impl Handle {
                         if matches!(fault, Some(Fault::Compact)) {
                             self.world().compact();
                         }
-                        connection.answer(200, &page).await?;
+                        if request.takes_gzip {
+                            connection.answer_compressed(&page).await?;
+                        } else {
+                            connection.answer(200, &page).await?;
+                        }
                     }
                 }
             }
             (Ask::Watch, fault) => {
-                self.watch(connection, &request, fault).await?;
+                self.watch(connection, request, fault).await?;
                 return Ok(false);
+            }
+            (Ask::Get, _) => {
+                let object = self.world().object(request);
+                match object {
+                    Some(object) => connection.answer(200, object.as_bytes()).await?,
+                    None => refuse(connection, 404).await?,
+                }
             }
             (Ask::Write, _) => connection.answer(200, b"{}").await?,
         }

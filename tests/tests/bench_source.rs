@@ -29,12 +29,13 @@ fn all_objects_are_loaded_and_every_figure_is_of_them() -> anyhow::Result<()> {
     for list in &report.costs.lists {
         let what = format!("{list:?}");
         assert_eq!(list.pages, list.objects.div_ceil(500), "{what}");
-        // Whole objects, with a bit of framing.
-        let more = list.bytes - list.object_bytes;
-        assert!(more < list.object_bytes / 10 + 1_000, "{what}");
+        // Whole objects, with commas between and a head for each page.
+        let more = list.body_bytes - list.object_bytes;
+        assert!(more < list.object_bytes / 100 + 1_000, "{what}");
     }
     let pods = report.costs.lists.last().expect("pods are a kind");
     assert!(pods.object_bytes / 1_200 > 5_000, "as large as pods are");
+    assert!(pods.bytes < pods.body_bytes / 3, "compressed: {pods:?}");
     assert_eq!(report.costs.watches, 5);
     assert!(report.memory.heap_per_pod > 100.0, "{:?}", report.memory);
     assert!(report.slice_change_ms[0] > 0.0);

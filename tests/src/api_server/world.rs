@@ -26,7 +26,8 @@ pub(super) struct World {
     history: Vec<Past>,
     faults: BTreeMap<(String, Ask), VecDeque<Fault>>,
     requests: Vec<(String, Ask, String)>,
-    sent: BTreeMap<(String, Ask), u64>,
+    /// Bytes as they were sent, and of bodies as they were before.
+    sent: BTreeMap<(String, Ask), [u64; 2]>,
     pub(super) connections: usize,
 }
 
@@ -132,6 +133,12 @@ impl World {
         Some(format!("{{\"metadata\":{metadata},\"items\":[{items}]}}").into_bytes())
     }
 
+    /// The object that is asked for by its name.
+    pub(super) fn object(&self, request: &HttpRequest) -> Option<Arc<str>> {
+        let key = format!("{}/{}", request.namespace(), request.name()?);
+        self.objects.get(request.resource())?.get(&key).cloned()
+    }
+
     /// What happened after a version, as lines of a watch.
     pub(super) fn events(&self, resource: &str, after: u64) -> Vec<(u64, String)> {
         let first = self.history.partition_point(|past| past.version <= after);
@@ -175,11 +182,12 @@ impl World {
         such.map(|it| it.2.clone()).collect()
     }
 
-    pub(super) fn sent(&mut self, resource: &str, ask: Ask, bytes: u64) {
-        *self.sent.entry((resource.to_owned(), ask)).or_default() += bytes;
+    pub(super) fn sent(&mut self, resource: &str, ask: Ask, [sent, said]: [u64; 2]) {
+        let all = self.sent.entry((resource.to_owned(), ask)).or_default();
+        *all = [all[0] + sent, all[1] + said];
     }
 
-    pub(super) fn bytes_sent(&self, resource: &str, ask: Ask) -> u64 {
+    pub(super) fn bytes_sent(&self, resource: &str, ask: Ask) -> [u64; 2] {
         let key = (resource.to_owned(), ask);
         self.sent.get(&key).copied().unwrap_or_default()
     }

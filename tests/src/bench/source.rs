@@ -172,7 +172,7 @@ fn settled(follower: &Follower, expected: Counts) -> Result<Figures> {
 /// What a server was asked for, and what it sent, so far.
 struct Asked {
     pages: [usize; 5],
-    list_bytes: [u64; 5],
+    list_bytes: [[u64; 2]; 5],
     watches: usize,
     connections: usize,
 }
@@ -196,7 +196,8 @@ impl Asked {
                 objects,
                 object_bytes,
                 pages: self.pages[at] - before.pages[at],
-                bytes: self.list_bytes[at] - before.list_bytes[at],
+                bytes: self.list_bytes[at][0] - before.list_bytes[at][0],
+                body_bytes: self.list_bytes[at][1] - before.list_bytes[at][1],
             }
         });
         Costs {

@@ -101,11 +101,12 @@ impl<'a> Churn<'a> {
 
     /// Changes objects for so long.
     pub fn run(&mut self, mix: Mix, length: Duration) -> Result<Load> {
+        let (server, follower) = (self.server, self.follower);
         let bytes = || {
-            let sent = |resource: &str| self.server.bytes_sent(resource, Ask::Watch);
+            let sent = |resource: &str| server.bytes_sent(resource, Ask::Watch)[0];
             RESOURCES.into_iter().map(sent).sum::<u64>()
         };
-        let (before, bytes_before) = (self.follower.figures()?, bytes());
+        let (before, bytes_before) = (follower.figures()?, bytes());
         let begun = Instant::now();
         let mut made = 0;
         while mix != Mix::Nothing && begun.elapsed() < length {
@@ -124,8 +125,7 @@ impl<'a> Churn<'a> {
             Ok(())
         })?;
         let after = self.follower.figures()?;
-        let sent = |resource: &str| self.server.bytes_sent(resource, Ask::Watch);
-        let bytes: u64 = RESOURCES.into_iter().map(sent).sum();
+        let bytes = bytes();
         Ok(Load {
             mix: mix.title(),
             changes: made,

@@ -79,8 +79,10 @@ pub struct Listed {
     pub object_bytes: u64,
     /// Pages that were asked for.
     pub pages: usize,
-    /// Bytes that were sent for them.
+    /// Bytes that were sent for them, compressed.
     pub bytes: u64,
+    /// Bytes of their text.
+    pub body_bytes: u64,
 }
 
 /// What changes cost.
@@ -164,10 +166,12 @@ impl fmt::Display for Costs {
         for list in &self.lists {
             writeln!(
                 f,
-                "list            {:<15} {:>6} objects {:>4} pages {:>8.1} MB",
+                "list            {:<15} {:>6} objects {:>4} pages {:>8.1} MB, {:.1} MB \
+                 compressed",
                 list.resource,
                 list.objects,
                 list.pages,
+                mega(list.body_bytes),
                 mega(list.bytes)
             )?;
             pages += list.pages;
@@ -175,8 +179,8 @@ impl fmt::Display for Costs {
         }
         writeln!(
             f,
-            "the server      {} watches, {} connections, {pages} pages, {:.1} MB for an agent that \
-             starts",
+            "the server      {} watches, {} connections, {pages} pages, {:.1} MB compressed for an \
+             agent that starts",
             self.watches,
             self.connections,
             mega(bytes)
