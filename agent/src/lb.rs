@@ -3,6 +3,7 @@
 //! The path of a change, in the order of the modules:
 //!
 //! - [`desired`] (pure): what the tables of `state` ask for on this node.
+//! - [`fit`] (pure): what of that the maps have room for.
 //! - [`plan`] (pure): the steps from what the maps hold to that, in an order in which no packet
 //!   ever sees half a service.
 //! - [`apply`]: carries the steps out and keeps account of what the maps hold.
@@ -12,6 +13,7 @@
 
 pub mod apply;
 pub mod desired;
+pub mod fit;
 #[cfg(test)]
 mod memory;
 pub mod plan;

@@ -2,6 +2,7 @@
 //!
 //! - [`ready`]: what still has to happen before the agent counts as ready.
 //! - [`drain`]: the set of long-running tasks, and how they end together.
+//! - [`pace`]: how often work may be done that changes ask for.
 //! - [`signal`]: what the operator asks for by signal.
 //! - [`log`]: the log on standard error.
 //!
@@ -9,9 +10,11 @@
 
 pub mod drain;
 pub mod log;
+pub mod pace;
 pub mod ready;
 pub mod signal;
 
 pub use drain::{Outcome, TaskSet};
+pub use pace::Pace;
 pub use ready::{Readiness, ReadyGuard};
 pub use signal::{Signal, Signals};

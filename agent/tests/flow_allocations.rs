@@ -69,11 +69,11 @@ fn an_event_costs_its_record_and_nothing_else() {
     let mut cluster = ClusterState::default();
     cluster.apply(vec![Change::Upsert(Object::Pod(Pod {
         name: ObjectName::new("shop", "web-1"),
-        ips: vec!["10.0.0.1".parse().unwrap()],
+        ips: ["10.0.0.1".parse().unwrap()].into(),
         node_name: None,
         host_network: false,
         finished: false,
-        labels: [("app".to_owned(), "web".to_owned())].into(),
+        labels: [("app", "web")].into_iter().collect(),
         service_account: "web".into(),
         workload: None,
     }))]);

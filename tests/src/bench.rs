@@ -2,4 +2,5 @@
 
 pub mod encryption;
 pub mod maglev;
+pub mod source;
 pub mod xdp;

@@ -144,12 +144,8 @@ impl ControlPlane {
     }
 
     /// A client that may do everything.
-    ///
-    /// # Errors
-    ///
-    /// When it cannot be made.
-    pub fn client(&self) -> Result<Client> {
-        Ok(Client::new(self.place.clone(), self.kubeconfig()))
+    pub fn client(&self) -> Client {
+        Client::new(self.place.clone(), self.kubeconfig())
     }
 
     /// Ends the API server, as a crash does, and leaves the data.
@@ -192,7 +188,7 @@ impl ControlPlane {
             FEATURES,
         ]);
         self.api_server = Some(Running::start("kube-apiserver", command)?);
-        let client = self.client()?;
+        let client = self.client();
         let answers = || {
             let response = client.get("/readyz")?;
             if response.status != 200 {
@@ -251,7 +247,7 @@ impl ControlPlane {
             FEATURES,
         ]);
         self.controllers = Some(Running::start("kube-controller-manager", command)?);
-        let client = self.client()?;
+        let client = self.client();
         let has_account = || {
             let path = "/api/v1/namespaces/default/serviceaccounts/default";
             let response = client.get(path)?;

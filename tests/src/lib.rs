@@ -24,6 +24,7 @@
 //! | [`cluster`] | the cluster and its members |
 //! | [`connectivity`] | a cluster as `weir connectivity test` wants it described |
 //! | [`control_plane`] | a real API server |
+//! | [`api_server`] | one that misbehaves, and holds large clusters |
 //! | [`run`] | what a cluster left on the machine, and its removal by id |
 //! | [`place`] | where a command or closure runs: namespaces and cgroup |
 //! | [`traffic`] | servers, clients and load, with reports |
@@ -33,6 +34,7 @@
 //! | [`demo`], [`mod@bench`] | the programs `weir-demo` and `weir-bench` |
 
 pub mod agent;
+pub mod api_server;
 pub mod bench;
 pub mod binary;
 pub mod capture;

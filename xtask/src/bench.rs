@@ -33,6 +33,8 @@ enum Name {
     /// Throughput of the device that encrypts, beside boringtun's own program; time and processor
     /// time of changes with a thousand peers and more
     Encryption,
+    /// What following 1,000 nodes with 30,000 pods costs an agent and its API server
+    Source,
 }
 
 /// Runs the measurement; its exit code is ours.
@@ -52,6 +54,7 @@ pub fn run(workspace: &Workspace, options: &Options) -> anyhow::Result<ExitCode>
         Name::Xdp => "xdp",
         Name::Maglev => "maglev",
         Name::Encryption => "encryption",
+        Name::Source => "source",
     });
     if matches!(options.name, Name::Encryption) {
         command.env(boringtun::VARIABLE, boringtun::ensure(workspace)?);

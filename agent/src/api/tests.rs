@@ -1,6 +1,5 @@
 //! A real server on a socket of its own, asked by real clients.
 
-use std::collections::BTreeMap;
 use std::num::NonZeroUsize;
 use std::path::Path;
 
@@ -340,12 +339,12 @@ async fn the_admin_service_joins_what_it_knows_with_what_it_is_told() {
         let pod = |name: &str, node: &str, host_network| {
             Change::Upsert(Object::Pod(Pod {
                 name: ObjectName::new("shop", name),
-                ips: vec!["10.0.0.1".parse().unwrap()],
+                ips: ["10.0.0.1".parse().unwrap()].into(),
                 node_name: Some(node.into()),
                 host_network,
                 finished: false,
-                labels: BTreeMap::new(),
-                service_account: String::new(),
+                labels: crate::state::Labels::default(),
+                service_account: "".into(),
                 workload: None,
             }))
         };

@@ -93,7 +93,7 @@ impl Maps {
                 name: "CONFIG",
                 source: Box::new(source),
             })?;
-        let balancer = BalancerMaps::take(programs, &settings)?;
+        let balancer = BalancerMaps::take(programs, &capacities, &settings)?;
         Ok(Self {
             balancer,
             settings,

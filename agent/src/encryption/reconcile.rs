@@ -8,7 +8,6 @@ mod bring_device;
 mod findings;
 mod guard;
 mod own_keys;
-mod pace;
 mod publish;
 mod remove;
 mod route;
@@ -40,11 +39,10 @@ use super::{FirewallMark, InterfaceName, Port, RouteTable};
 use crate::config::{self, Config};
 use crate::datapath::encryption_maps::EncryptionMaps;
 use crate::datapath::settings::Settings;
-use crate::lifecycle::ReadyGuard;
+use crate::lifecycle::{Pace, ReadyGuard};
 use crate::state::{Problem, SharedState};
 
 use findings::{fragmented_problem, problem, record_problem, silent_problems};
-use pace::Pace;
 use publish::KnownAccount;
 
 pub use remove::remove;
@@ -58,6 +56,14 @@ const INTERVAL: Duration = Duration::from_secs(2);
 const INTERVAL_AFTER_FAILURE: Duration = Duration::from_millis(250);
 /// Likewise while a node changes its key: its traffic waits for us.
 const INTERVAL_DURING_ROTATION: Duration = Duration::from_millis(100);
+
+/// All steps together take one part in so many of a processor at most.
+const SHARE: u32 = 10;
+/// Likewise while a node changes its key: connections to it stand still until the step that sees the
+/// new one in use.
+const SHARE_DURING_ROTATION: u32 = 3;
+/// No change waits longer, however long steps take.
+const REST_MAX: Duration = Duration::from_secs(5);
 
 /// MTU of the device while there is no peer: that of Ethernet less what IPv6 and WireGuard take.
 const MTU_WITHOUT_PEERS: u32 = 1_420;
@@ -286,7 +292,7 @@ pub async fn run<A: AttachDevice>(
         mut requests,
     } = trigger.reporter;
     let mut answer = None;
-    let mut pace = Pace::new();
+    let mut pace = Pace::at_most(SHARE, REST_MAX);
     let mut looked = Instant::now();
     loop {
         revision.mark_unchanged();
@@ -327,7 +333,12 @@ pub async fn run<A: AttachDevice>(
         }
         // That was our own change.
         revision.mark_unchanged();
-        pace.took(begun.elapsed(), changing);
+        let share = if changing {
+            SHARE_DURING_ROTATION
+        } else {
+            SHARE
+        };
+        pace.took_of(share, begun.elapsed());
         let pause = if !failure.is_empty() {
             INTERVAL_AFTER_FAILURE
         } else if changing {

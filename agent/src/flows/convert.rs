@@ -267,8 +267,8 @@ fn endpoint(info: &EndpointInfo, mask: &Mask) -> Endpoint {
 
 fn service(name: Option<&Arc<ObjectName>>, mask: &Mask) -> Option<Service> {
     name.map(|service| Service {
-        name: mask.pick("name", || service.name.clone()),
-        namespace: mask.pick("namespace", || service.namespace.clone()),
+        name: mask.pick("name", || service.name.to_string()),
+        namespace: mask.pick("namespace", || service.namespace.to_string()),
     })
 }
 

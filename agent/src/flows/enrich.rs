@@ -142,10 +142,10 @@ impl Enricher {
         let labels = pod_labels(pod, cluster.namespace(&pod.name.namespace));
         EndpointInfo {
             identity: self.identities.of(&labels),
-            namespace: pod.name.namespace.as_str().into(),
-            pod_name: pod.name.name.clone(),
+            namespace: Arc::clone(&pod.name.namespace),
+            pod_name: pod.name.name.to_string(),
             labels,
-            workload: pod.workload.clone(),
+            workload: pod.workload.as_deref().cloned(),
             cluster_name: CLUSTER_NAME,
         }
     }

@@ -107,27 +107,11 @@ pub fn pod_labels(pod: &Pod, namespace: Option<&Namespace>) -> Vec<String> {
     {
         labels.push(format!("k8s:io.cilium.k8s.namespace.labels.{key}={value}"));
     }
-    for (key, value) in pod.labels.iter().filter(|(key, _)| names_a_group(key)) {
+    for (key, value) in pod.labels.iter() {
         labels.push(format!("k8s:{key}={value}"));
     }
     labels.sort_unstable();
     labels
-}
-
-/// False for labels that controllers put on pods for their own use, one value per rollout or pod.
-fn names_a_group(key: &str) -> bool {
-    const PER_ROLLOUT: [&str; 3] = [
-        "pod-template-hash",
-        "controller-revision-hash",
-        "pod-template-generation",
-    ];
-    let domain = key.split_once('/').map_or("", |(domain, _)| domain);
-    let kubernetes = ["kubernetes.io", "k8s.io"].iter().any(|suffix| {
-        domain
-            .strip_suffix(suffix)
-            .is_some_and(|rest| rest.is_empty() || rest.ends_with('.'))
-    });
-    !PER_ROLLOUT.contains(&key) && (!kubernetes || domain == "app.kubernetes.io")
 }
 
 #[cfg(test)]
@@ -176,22 +160,18 @@ mod tests {
     }
 
     #[test]
-    fn pod_labels_are_sorted_and_leave_out_what_changes_per_rollout() {
+    fn pod_labels_are_sorted_and_say_whose_they_are() {
         let label = |key: &str| (key.to_owned(), "x".to_owned());
         let pod = Pod {
             name: ObjectName::new("shop", "web-1"),
-            ips: Vec::new(),
+            ips: [].into(),
             node_name: None,
             host_network: false,
             finished: false,
-            labels: BTreeMap::from([
-                label("pod-template-hash"),
-                label("app.kubernetes.io/name"),
-                label("app"),
-                label("batch.kubernetes.io/job-name"),
-                label("statefulset.kubernetes.io/pod-name"),
-                label("notkubernetes.io/team"),
-            ]),
+            labels: ["notkubernetes.io/team", "app.kubernetes.io/name", "app"]
+                .map(label)
+                .into_iter()
+                .collect(),
             service_account: "web".into(),
             workload: None,
         };

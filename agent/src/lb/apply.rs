@@ -8,6 +8,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use ebpf_abi::{BackendId, ServiceId};
 use maglev::{Backend, BuildError, Builder, TableSize};
 
+use super::fit::Capacity;
 use super::plan::{Actual, Step, Table};
 use super::{BackendAddress, FrontendAddress, FrontendEntry};
 
@@ -16,6 +17,8 @@ pub trait LbMaps {
     /// What a map operation fails with.
     type Error: std::error::Error + Send + Sync + 'static;
 
+    /// Entries that there is room for.
+    fn capacity(&self) -> Capacity;
     /// All frontends.
     fn frontends(&self) -> Result<Vec<(FrontendAddress, FrontendEntry)>, Self::Error>;
     /// All backends.
@@ -155,7 +158,7 @@ impl Applier {
             } => {
                 self.fill(*service, backends, *slots)?;
                 maps.swap_table(*service, &self.slots).map_err(failed)?;
-                actual.shares.insert(*service, shares(&self.slots));
+                actual.shares.insert(*service, self.shares(backends));
                 let backends = backends.iter().map(|(id, _)| *id).collect();
                 actual.tables.insert(
                     *service,
@@ -187,6 +190,18 @@ impl Applier {
         Ok(())
     }
 
+    /// Slots of each backend of the table that was filled. Counted by place: a look-up for each of
+    /// millions of slots takes longer than to build the table.
+    fn shares(&self, backends: &[(BackendId, BackendAddress)]) -> BTreeMap<BackendId, u32> {
+        let mut counts = vec![0; backends.len()];
+        for index in &self.indexes {
+            counts[*index as usize] += 1;
+        }
+        let counted = backends.iter().zip(counts);
+        let counted = counted.map(|((id, _), count)| (*id, count));
+        counted.filter(|(_, count)| *count > 0).collect()
+    }
+
     /// Fills `self.slots`. Backends are named by address and port, which all nodes know alike;
     /// their numbers are this node's own.
     fn fill<E: std::error::Error>(
@@ -197,6 +212,7 @@ impl Applier {
     ) -> Result<(), ApplyError<E>> {
         const EQUAL_WEIGHT: u16 = 1;
         self.slots.clear();
+        self.indexes.clear();
         if backends.is_empty() {
             return Ok(());
         }

@@ -1,6 +1,7 @@
 //! What the tables of `state` ask for on this node. Pure.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::fmt;
 use std::net::IpAddr;
 
 use ebpf_abi::Family;
@@ -29,6 +30,50 @@ pub struct Desired {
     pub services: BTreeMap<ServiceKey, DesiredService>,
     /// Problems found on the way.
     pub problems: Vec<Problem>,
+    /// Where an endpoint is was asked of the pods, as its slice does not say.
+    pub depends_on_pods: bool,
+}
+
+/// Problems of one sort that are listed; the others are counted.
+const PROBLEMS_MAX: usize = 100;
+
+/// Problems of one sort, as many as anybody reads.
+#[derive(Debug, Default)]
+pub(super) struct Problems {
+    listed: Vec<Problem>,
+    unlisted: usize,
+}
+
+impl Problems {
+    /// Adds one, unless it is the last one once more.
+    pub(super) fn push(&mut self, problem: Problem) {
+        if self.listed.last() == Some(&problem) {
+            return;
+        }
+        if self.listed.len() < PROBLEMS_MAX {
+            self.listed.push(problem);
+        } else {
+            self.unlisted += 1;
+        }
+    }
+
+    /// All that is to be said.
+    pub(super) fn finish(mut self) -> Vec<Problem> {
+        let severity = self.listed.last().map(|problem| problem.severity);
+        if let Some(severity) = severity.filter(|_| self.unlisted > 0) {
+            self.listed.push(Problem {
+                severity,
+                origin: String::new(),
+                object: String::new(),
+                field: String::new(),
+                message: format!(
+                    "{} further problems like these are not listed",
+                    self.unlisted
+                ),
+            });
+        }
+        self.listed
+    }
 }
 
 /// One service.
@@ -54,6 +99,7 @@ pub enum BackendState {
 /// balancer gave as well) is no problem.
 pub fn desired(state: &ClusterState, node: &ThisNode) -> Desired {
     let mut result = Desired::default();
+    let mut contested = Problems::default();
     let addresses = node_addresses(state, node);
     for service in state.services() {
         let slices: Vec<&EndpointSlice> = state.slices_of(&service.name).collect();
@@ -64,9 +110,9 @@ pub fn desired(state: &ClusterState, node: &ThisNode) -> Desired {
                 if let Some(owner) = owner
                     && (&owner.service, owner.port) != (&service.name, index)
                 {
-                    result
-                        .problems
-                        .push(duplicate(service, index, &frontend, &owner.service));
+                    let by_address = state.frontend_owner(claimed, false).is_some();
+                    let what = Contested::of(&frontend, !by_address);
+                    contested.push(duplicate(service, index, &what, &owner.service));
                     continue;
                 }
                 let key = ServiceKey {
@@ -86,8 +132,16 @@ pub fn desired(state: &ClusterState, node: &ThisNode) -> Desired {
             }
         }
     }
-    let unused = state.slices_without_service().map(without_service);
-    result.problems.extend(unused);
+    result.problems = contested.finish();
+    let mut unused = Problems::default();
+    for slice in state.slices_without_service() {
+        unused.push(without_service(slice));
+    }
+    result.problems.extend(unused.finish());
+    result.depends_on_pods = state
+        .endpoint_slices()
+        .flat_map(|slice| &slice.endpoints)
+        .any(|endpoint| endpoint.node_name.is_none());
     result
 }
 
@@ -194,25 +248,42 @@ fn without_service(slice: &EndpointSlice) -> Problem {
     }
 }
 
-fn duplicate(
-    service: &Service,
-    port: usize,
-    frontend: &FrontendAddress,
-    owner: &ObjectName,
-) -> Problem {
-    let FrontendAddress {
-        ip,
-        port: number,
-        protocol,
-    } = frontend;
+/// What two ports of Services claim.
+struct Contested {
+    /// Nothing for a port of all addresses of a node.
+    ip: Option<IpAddr>,
+    port: u16,
+    protocol: L4Protocol,
+}
+
+impl Contested {
+    fn of(frontend: &FrontendAddress, is_node_port: bool) -> Self {
+        Self {
+            ip: Some(frontend.ip).filter(|_| !is_node_port),
+            port: frontend.port,
+            protocol: frontend.protocol,
+        }
+    }
+}
+
+impl fmt::Display for Contested {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self.ip {
+            Some(ip) => write!(f, "{ip} port {}/{}", self.port, self.protocol),
+            None => write!(f, "node port {}/{}", self.port, self.protocol),
+        }
+    }
+}
+
+fn duplicate(service: &Service, port: usize, contested: &Contested, owner: &ObjectName) -> Problem {
     Problem {
         severity: Severity::Error,
         origin: String::new(),
         object: format!("Service {}", service.name),
         field: format!("spec.ports[{port}]"),
         message: format!(
-            "{ip} port {number}/{protocol} belongs to Service {owner} already, which keeps it; \
-             give one of them another address or port"
+            "{contested} belongs to Service {owner} already, which keeps it; give one of them \
+             another address or port"
         ),
     }
 }

@@ -6,6 +6,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use ebpf_abi::{BackendId, ServiceId};
 
 use super::apply::LbMaps;
+use super::fit::Capacity;
 use super::{BackendAddress, FrontendAddress, FrontendEntry};
 
 /// A map operation that was to fail.
@@ -22,6 +23,8 @@ pub struct MemoryMaps {
     pub generation: u32,
     /// Writes that will succeed before one fails; nothing for all.
     pub failing_after: Option<usize>,
+    /// What there is room for, if it is bounded.
+    pub capacity: Option<Capacity>,
     /// Where each frontend may lead while the writes go on; nothing to allow any backend.
     pub allowed: Option<BTreeMap<FrontendAddress, BTreeSet<BackendAddress>>>,
 }
@@ -49,6 +52,15 @@ impl MemoryMaps {
             None => {}
         }
         write(self);
+        let Capacity {
+            frontends,
+            backends,
+            services,
+        } = LbMaps::capacity(self);
+        let fits = self.frontends.len() <= frontends
+            && self.backends.len() <= backends
+            && self.tables.len() <= services;
+        assert!(fits, "more than there is room for");
         for frontend in self.frontends.keys() {
             let backends = self.leads_to(frontend).expect("it is there");
             if let Some(allowed) = &self.allowed {
@@ -65,6 +77,14 @@ impl MemoryMaps {
 
 impl LbMaps for MemoryMaps {
     type Error = Refused;
+
+    fn capacity(&self) -> Capacity {
+        self.capacity.unwrap_or(Capacity {
+            frontends: usize::MAX,
+            backends: usize::MAX,
+            services: usize::MAX,
+        })
+    }
 
     fn frontends(&self) -> Result<Vec<(FrontendAddress, FrontendEntry)>, Refused> {
         Ok(self.frontends.iter().map(|(k, v)| (*k, *v)).collect())

@@ -11,9 +11,10 @@ use tokio_util::sync::CancellationToken;
 
 use super::apply::{Applier, ApplyError, LbMaps, read_back};
 use super::desired::{Desired, ThisNode, desired};
+use super::fit::{fit, room_first};
 use super::plan::{Actual, Ids, plan};
-use crate::lifecycle::ReadyGuard;
-use crate::state::{ClusterState, SharedState};
+use crate::lifecycle::{Pace, ReadyGuard};
+use crate::state::{ClusterState, Revisions, SharedState};
 
 /// Reporter of problems, as `ClusterState::set_problems` knows it.
 const REPORTER: &str = "load balancer";
@@ -21,6 +22,12 @@ const REPORTER: &str = "load balancer";
 /// First pause after a failure; doubled up to [`RETRY_MAX`].
 const RETRY_FIRST: Duration = Duration::from_millis(100);
 const RETRY_MAX: Duration = Duration::from_secs(10);
+
+/// Of one processor, where changes leave no quiet. A change that comes after some quiet is not kept
+/// waiting.
+const SHARE: u32 = 4;
+/// Longest time without a pass for that.
+const REST_MAX: Duration = Duration::from_secs(1);
 
 /// What is balanced now, for status and the admin API.
 #[derive(Debug, Default)]
@@ -61,19 +68,35 @@ impl<M: LbMaps> Reconciler<M> {
         state: &ClusterState,
         node: &ThisNode,
     ) -> (Desired, Result<usize, ApplyError<M::Error>>) {
-        let desired = desired(state, node);
-        let ids = self
-            .ids
-            .get_or_insert_with(|| Ids::recover(&self.actual, &desired));
+        let mut desired = desired(state, node);
+        let capacity = self.maps.capacity();
+        fit(&mut desired, &capacity);
+        let recovered = || Ids::recover(&self.actual, &desired);
+        let mut ids = self.ids.take().unwrap_or_else(recovered);
+        let first = room_first(&desired, &self.actual, &ids, &capacity);
+        let result = first.iter().chain([&desired]).try_fold(0, |steps, wanted| {
+            Ok(steps + self.apply(wanted, &mut ids, node)?)
+        });
+        self.ids = Some(ids);
+        (desired, result)
+    }
+
+    fn apply(
+        &mut self,
+        desired: &Desired,
+        ids: &mut Ids,
+        node: &ThisNode,
+    ) -> Result<usize, ApplyError<M::Error>> {
         let steps = plan(
-            &desired,
+            desired,
             &self.actual,
             ids,
             self.load_factor,
             node.external_cluster_ip,
         );
-        let result = self.applier.apply(&steps, &mut self.maps, &mut self.actual);
-        (desired, result.map(|()| steps.len()))
+        self.applier
+            .apply(&steps, &mut self.maps, &mut self.actual)?;
+        Ok(steps.len())
     }
 
     /// What the maps hold.
@@ -113,34 +136,84 @@ pub async fn run<M: LbMaps>(
     let mut revision = inputs.state.subscribe();
     let mut ready = Some(ready);
     let mut retry = RETRY_FIRST;
+    let mut pace = Pace::at_most(SHARE, REST_MAX);
+    // What the maps are in step with.
+    let mut done: Option<Basis> = None;
     loop {
         revision.mark_unchanged();
         inputs
             .node
             .addresses
             .clone_from(&inputs.addresses.borrow_and_update());
-        let wait = if pass(&mut reconciler, &inputs) {
-            ready.take();
-            retry = RETRY_FIRST;
-            Duration::MAX
-        } else {
-            let wait = retry;
-            retry = (retry * 2).min(RETRY_MAX);
-            wait
-        };
+        let mut wait = Duration::MAX;
+        if done.as_ref().is_none_or(|done| !done.still_holds(&inputs)) {
+            let begun = Instant::now();
+            let basis = pass(&mut reconciler, &inputs);
+            pace.took(begun.elapsed());
+            if basis.is_some() {
+                ready.take();
+                retry = RETRY_FIRST;
+            } else {
+                wait = retry;
+                retry = (retry * 2).min(RETRY_MAX);
+            }
+            done = basis;
+        }
         tokio::select! {
             () = stop.cancelled() => return Ok(()),
             changed = revision.changed() => changed?,
             changed = inputs.addresses.changed() => changed?,
             () = tokio::time::sleep(wait) => {}
         }
+        tokio::select! {
+            () = stop.cancelled() => return Ok(()),
+            () = pace.rest() => {}
+        }
     }
 }
 
-/// One pass. True if the maps are in step.
-fn pass<M: LbMaps>(reconciler: &mut Reconciler<M>, inputs: &Inputs) -> bool {
+/// What a pass went by: without a difference here another one would do nothing. Pods change all the
+/// time in a large cluster, and most passes have no use for them.
+#[derive(Debug, PartialEq, Eq)]
+struct Basis {
+    services: u64,
+    slices: u64,
+    pods: Option<u64>,
+    own_node: Option<Vec<IpAddr>>,
+    addresses: BTreeSet<IpAddr>,
+}
+
+impl Basis {
+    fn of(state: &ClusterState, node: &ThisNode, depends_on_pods: bool) -> Self {
+        let Revisions {
+            services,
+            slices,
+            pods,
+        } = state.revisions();
+        Self {
+            services,
+            slices,
+            pods: depends_on_pods.then_some(pods),
+            own_node: state.node(&node.name).map(|node| node.addresses.clone()),
+            addresses: node.addresses.clone(),
+        }
+    }
+
+    fn still_holds(&self, inputs: &Inputs) -> bool {
+        let state = inputs.state.read();
+        *self == Self::of(&state, &inputs.node, self.pods.is_some())
+    }
+}
+
+/// One pass. What it went by if the maps are in step.
+fn pass<M: LbMaps>(reconciler: &mut Reconciler<M>, inputs: &Inputs) -> Option<Basis> {
     let started = Instant::now();
-    let (mut desired, result) = reconciler.reconcile(&inputs.state.read(), &inputs.node);
+    let (mut desired, result, basis) = {
+        let state = inputs.state.read();
+        let (desired, result) = reconciler.reconcile(&state, &inputs.node);
+        let basis = Basis::of(&state, &inputs.node, desired.depends_on_pods);
+        (desired, result, basis)
+    };
     let failure = match &result {
         Ok(0) => None,
         Ok(steps) => {
@@ -164,5 +237,8 @@ fn pass<M: LbMaps>(reconciler: &mut Reconciler<M>, inputs: &Inputs) -> bool {
         actual,
         failure,
     }));
-    in_step
+    in_step.then_some(basis)
 }
+
+#[cfg(test)]
+mod tests;

@@ -7,18 +7,31 @@ use std::collections::BTreeMap;
 use std::net::IpAddr;
 
 use super::frontend::{Claim, Claims, Frontend};
-use super::index::{NewestIndex, OrderedIndex};
+use super::index::OrderedIndex;
+use super::interner::Interner;
+use super::pods::Pods;
 use super::{
     Change, EndpointSlice, Kind, L4Protocol, Namespace, Node, Object, ObjectKey, ObjectName, Pod,
     Problem, Service,
 };
+
+/// How often tables changed, for those that need not look at what did not.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Revisions {
+    /// Services.
+    pub services: u64,
+    /// `EndpointSlice`s.
+    pub slices: u64,
+    /// Pods.
+    pub pods: u64,
+}
 
 /// The tables. Lookups are pure; secondary indexes are private and follow every change.
 #[derive(Clone, Debug, Default)]
 pub struct ClusterState {
     services: BTreeMap<ObjectName, Service>,
     slices: BTreeMap<ObjectName, EndpointSlice>,
-    pods: BTreeMap<ObjectName, Pod>,
+    pods: Pods,
     nodes: BTreeMap<String, Node>,
     namespaces: BTreeMap<String, Namespace>,
     /// By reporter.
@@ -27,8 +40,9 @@ pub struct ClusterState {
     claims: Claims,
     /// By the name of the Service that the slices name, whether or not it exists.
     slices_by_service: OrderedIndex<ObjectName, ObjectName>,
-    pods_by_ip: NewestIndex<IpAddr, ObjectName>,
     nodes_by_ip: OrderedIndex<IpAddr, String>,
+    interner: Interner,
+    revisions: Revisions,
 }
 
 impl ClusterState {
@@ -40,6 +54,24 @@ impl ClusterState {
     }
 
     fn apply_one(&mut self, change: Change) -> bool {
+        let kind = match &change {
+            Change::Upsert(object) => object.kind(),
+            Change::Delete(key) => key.kind,
+        };
+        let changed = self.change(change);
+        let revision = match kind {
+            Kind::Service => Some(&mut self.revisions.services),
+            Kind::EndpointSlice => Some(&mut self.revisions.slices),
+            Kind::Pod => Some(&mut self.revisions.pods),
+            Kind::Node | Kind::Namespace => None,
+        };
+        if let Some(revision) = revision.filter(|_| changed) {
+            *revision += 1;
+        }
+        changed
+    }
+
+    fn change(&mut self, change: Change) -> bool {
         match change {
             Change::Upsert(Object::Service(service)) => self.put_service(service),
             Change::Upsert(Object::EndpointSlice(slice)) => self.put_slice(slice),
@@ -54,9 +86,9 @@ impl ClusterState {
             Change::Delete(ObjectKey { kind, name }) => match kind {
                 Kind::Service => self.take_service(&name).is_some(),
                 Kind::EndpointSlice => self.take_slice(&name).is_some(),
-                Kind::Pod => self.delete_pod(&name),
+                Kind::Pod => self.pods.delete(&name),
                 Kind::Node => self.take_node(&name.name).is_some(),
-                Kind::Namespace => self.namespaces.remove(&name.name).is_some(),
+                Kind::Namespace => self.namespaces.remove(&*name.name).is_some(),
             },
         }
     }
@@ -82,6 +114,7 @@ impl ClusterState {
             return false;
         }
         self.take_slice(&slice.name);
+        let slice = self.interner.slice(slice);
         self.slices_by_service
             .insert(service_of(&slice), &slice.name);
         self.slices.insert(slice.name.clone(), slice);
@@ -95,32 +128,11 @@ impl ClusterState {
     }
 
     fn put_pod(&mut self, pod: Pod) -> bool {
-        let before = self.pods.get(&pod.name);
-        if before == Some(&pod) {
+        if self.pods.get(&pod.name) == Some(&pod) {
             return false;
         }
-        // Only what differs, as an address that stays must not become a newer claim than before.
-        let given_up = before
-            .into_iter()
-            .flat_map(own_ips)
-            .filter(|ip| !own_ips(&pod).contains(ip));
-        for ip in given_up {
-            self.pods_by_ip.remove(ip, &pod.name);
-        }
-        for ip in own_ips(&pod) {
-            self.pods_by_ip.insert(*ip, &pod.name);
-        }
-        self.pods.insert(pod.name.clone(), pod);
-        true
-    }
-
-    fn delete_pod(&mut self, name: &ObjectName) -> bool {
-        let Some(pod) = self.pods.remove(name) else {
-            return false;
-        };
-        for ip in own_ips(&pod) {
-            self.pods_by_ip.remove(ip, name);
-        }
+        let pod = self.interner.pod(pod);
+        self.pods.put(pod);
         true
     }
 
@@ -142,6 +154,11 @@ impl ClusterState {
             self.nodes_by_ip.remove(ip, &node.name);
         }
         Some(node)
+    }
+
+    /// How often tables changed.
+    pub fn revisions(&self) -> Revisions {
+        self.revisions
     }
 
     /// Replaces all that `reporter` (such as `manifests` or `lb`) has to say. True if it differs
@@ -195,11 +212,11 @@ impl ClusterState {
 
     /// Names of all objects of a kind, in their order.
     pub fn names(&self, kind: Kind) -> Vec<ObjectName> {
-        let of_cluster = |name: &String| ObjectName::new("", name);
+        let of_cluster = |name: &String| ObjectName::new("", name.as_str());
         match kind {
             Kind::Service => self.services.keys().cloned().collect(),
             Kind::EndpointSlice => self.slices.keys().cloned().collect(),
-            Kind::Pod => self.pods.keys().cloned().collect(),
+            Kind::Pod => self.pods.iter().map(|pod| pod.name.clone()).collect(),
             Kind::Node => self.nodes.keys().map(of_cluster).collect(),
             Kind::Namespace => self.namespaces.keys().map(of_cluster).collect(),
         }
@@ -211,9 +228,9 @@ impl ClusterState {
         match kind {
             Kind::Service => self.services.contains_key(name),
             Kind::EndpointSlice => self.slices.contains_key(name),
-            Kind::Pod => self.pods.contains_key(name),
-            Kind::Node => self.nodes.contains_key(&name.name),
-            Kind::Namespace => self.namespaces.contains_key(&name.name),
+            Kind::Pod => self.pods.get(name).is_some(),
+            Kind::Node => self.nodes.contains_key(&*name.name),
+            Kind::Namespace => self.namespaces.contains_key(&*name.name),
         }
     }
 
@@ -226,7 +243,7 @@ impl ClusterState {
 
     /// All Pods, in the order of their names.
     pub fn pods(&self) -> impl Iterator<Item = &Pod> {
-        self.pods.values()
+        self.pods.iter()
     }
 
     /// One Pod.
@@ -257,7 +274,7 @@ impl ClusterState {
     /// The pod that has this address now: never one that shares its node's addresses, nor one that
     /// has finished. Of several, the one that was given the address last.
     pub fn pod_by_ip(&self, ip: IpAddr) -> Option<&Pod> {
-        self.pods.get(self.pods_by_ip.newest(&ip)?)
+        self.pods.by_ip(ip)
     }
 
     /// The node with this address; of several, the first by name.
@@ -285,15 +302,9 @@ impl ClusterState {
 }
 
 fn service_of(slice: &EndpointSlice) -> ObjectName {
-    ObjectName::new(&slice.name.namespace, &slice.service)
-}
-
-/// Addresses that are this pod's alone.
-fn own_ips(pod: &Pod) -> &[IpAddr] {
-    if pod.host_network || pod.finished {
-        &[]
-    } else {
-        &pod.ips
+    ObjectName {
+        namespace: slice.name.namespace.clone(),
+        name: slice.service.clone(),
     }
 }
 

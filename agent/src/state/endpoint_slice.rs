@@ -2,6 +2,7 @@
 
 use serde::{Deserialize, Serialize};
 use std::net::IpAddr;
+use std::sync::Arc;
 
 use super::{L4Protocol, ObjectName};
 
@@ -28,9 +29,9 @@ pub struct Endpoint {
     /// `conditions.terminating`, false when absent.
     pub terminating: bool,
     /// Node it runs on, if known.
-    pub node_name: Option<String>,
+    pub node_name: Option<Arc<str>>,
     /// Zone of that node, if known.
-    pub zone: Option<String>,
+    pub zone: Option<Arc<str>>,
 }
 
 /// A slice of the endpoints of one Service.
@@ -39,7 +40,7 @@ pub struct EndpointSlice {
     /// Name of the slice.
     pub name: ObjectName,
     /// Name of its Service (label `kubernetes.io/service-name`), in the same namespace.
-    pub service: String,
+    pub service: Arc<str>,
     /// Ports of all its endpoints.
     pub ports: Vec<EndpointPort>,
     /// Endpoints.

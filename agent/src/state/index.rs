@@ -37,38 +37,3 @@ impl<K: Hash + Eq, N: Ord + Clone> OrderedIndex<K, N> {
         self.0.get(key).into_iter().flatten()
     }
 }
-
-/// Claims where the newest wins: an address that was given to another pod belongs to that one even
-/// while the object of the former pod is still there.
-#[derive(Clone, Debug)]
-pub(super) struct NewestIndex<K, N>(HashMap<K, Vec<N>>);
-
-impl<K, N> Default for NewestIndex<K, N> {
-    fn default() -> Self {
-        Self(HashMap::new())
-    }
-}
-
-impl<K: Hash + Eq, N: PartialEq + Clone> NewestIndex<K, N> {
-    /// Adds a claim; one that exists keeps its age.
-    pub(super) fn insert(&mut self, key: K, name: &N) {
-        let claims = self.0.entry(key).or_default();
-        if !claims.contains(name) {
-            claims.push(name.clone());
-        }
-    }
-
-    pub(super) fn remove(&mut self, key: &K, name: &N) {
-        if let Some(claims) = self.0.get_mut(key) {
-            claims.retain(|claim| claim != name);
-            if claims.is_empty() {
-                self.0.remove(key);
-            }
-        }
-    }
-
-    /// Who claimed the key last.
-    pub(super) fn newest(&self, key: &K) -> Option<&N> {
-        self.0.get(key)?.last()
-    }
-}

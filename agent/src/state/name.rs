@@ -2,6 +2,7 @@
 
 use serde::{Deserialize, Serialize};
 use std::fmt;
+use std::sync::Arc;
 
 /// Kinds of objects that the tables hold.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
@@ -18,18 +19,18 @@ pub enum Kind {
     Namespace,
 }
 
-/// Namespace and name; the namespace is empty for Nodes and Namespaces.
+/// Namespace and name; the namespace is empty for Nodes and Namespaces. Clones share both.
 #[derive(Clone, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
 pub struct ObjectName {
     /// Namespace, `default` when the manifest has none.
-    pub namespace: String,
+    pub namespace: Arc<str>,
     /// Name within it.
-    pub name: String,
+    pub name: Arc<str>,
 }
 
 impl ObjectName {
     /// A name from its two parts.
-    pub fn new(namespace: impl Into<String>, name: impl Into<String>) -> Self {
+    pub fn new(namespace: impl Into<Arc<str>>, name: impl Into<Arc<str>>) -> Self {
         Self {
             namespace: namespace.into(),
             name: name.into(),

@@ -27,14 +27,26 @@ pub enum Change {
 }
 
 impl Object {
+    /// Its kind.
+    pub fn kind(&self) -> Kind {
+        match self {
+            Self::Service(_) => Kind::Service,
+            Self::EndpointSlice(_) => Kind::EndpointSlice,
+            Self::Pod(_) => Kind::Pod,
+            Self::Node(_) => Kind::Node,
+            Self::Namespace(_) => Kind::Namespace,
+        }
+    }
+
     /// What identifies the object.
     pub fn key(&self) -> ObjectKey {
-        let (kind, name) = match self {
-            Self::Service(service) => (Kind::Service, service.name.clone()),
-            Self::EndpointSlice(slice) => (Kind::EndpointSlice, slice.name.clone()),
-            Self::Pod(pod) => (Kind::Pod, pod.name.clone()),
-            Self::Node(node) => (Kind::Node, ObjectName::new("", &node.name)),
-            Self::Namespace(namespace) => (Kind::Namespace, ObjectName::new("", &namespace.name)),
+        let kind = self.kind();
+        let name = match self {
+            Self::Service(service) => service.name.clone(),
+            Self::EndpointSlice(slice) => slice.name.clone(),
+            Self::Pod(pod) => pod.name.clone(),
+            Self::Node(node) => ObjectName::new("", &*node.name),
+            Self::Namespace(namespace) => ObjectName::new("", &*namespace.name),
         };
         ObjectKey { kind, name }
     }

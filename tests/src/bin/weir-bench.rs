@@ -25,6 +25,11 @@ enum Bench {
     Maglev,
     /// Throughput of the device that encrypts
     Encryption,
+    /// What following a large cluster costs
+    Source,
+    /// The part of an agent that is measured by `source`
+    #[command(hide = true)]
+    Follow(bench::source::follower::Options),
 }
 
 fn main() -> ExitCode {
@@ -34,6 +39,8 @@ fn main() -> ExitCode {
         Bench::Xdp => bench::xdp::run(json),
         Bench::Maglev => bench::maglev::run(json),
         Bench::Encryption => bench::encryption::run(json),
+        Bench::Source => bench::source::run(json),
+        Bench::Follow(options) => bench::source::follower::follow(&options),
     };
     match result {
         Ok(()) => ExitCode::SUCCESS,

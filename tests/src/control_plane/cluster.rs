@@ -24,7 +24,7 @@ impl ControlPlane {
     ///
     /// When the API server refuses.
     pub fn grant_agent_role(&self) -> Result<()> {
-        let client = self.client()?;
+        let client = self.client();
         let text = fs::read_to_string(ROLE).with_context(|| format!("read {ROLE}"))?;
         for document in serde_yaml_ng::Deserializer::from_str(&text) {
             let mut object = Value::deserialize(document)?;
@@ -69,7 +69,7 @@ impl ControlPlane {
     ///
     /// When a file cannot be read or the API server refuses an object.
     pub fn apply_directory(&self, directory: &Path) -> Result<()> {
-        let client = self.client()?;
+        let client = self.client();
         let context = || format!("read the manifests in {}", directory.display());
         let entries = fs::read_dir(directory).with_context(context)?.flatten();
         let mut files: Vec<_> = entries.map(|entry| entry.path()).collect();
@@ -91,7 +91,7 @@ impl ControlPlane {
     ///
     /// When the API server refuses one.
     pub fn apply(&self, manifest: &Manifest) -> Result<()> {
-        let client = self.client()?;
+        let client = self.client();
         manifest
             .documents
             .iter()

@@ -122,7 +122,7 @@ fn what_the_api_server_tells_is_served_on_all_nodes_and_followed() -> Result<()>
         return Ok(());
     }
     let (cluster, control_plane) = start("apiserver", AgentConfig::default())?;
-    let client = control_plane.client()?;
+    let client = control_plane.client();
     must_reach_all(&cluster)?;
     for address in plan::cluster_ip(0).both() {
         let requests = cluster.pod("asker")?.http(address, HTTP).requests(100);
@@ -156,7 +156,7 @@ fn without_the_api_server_nodes_serve_on_over_a_kill_and_a_reboot() -> Result<()
     }
     let (cluster, mut control_plane) = start("apiaway", AgentConfig::default())?;
     let [node1, node2] = [cluster.node("node1")?, cluster.node("node2")?];
-    wait_for_records(&cluster, &control_plane.client()?)?;
+    wait_for_records(&cluster, &control_plane.client())?;
     wait_for_last_good_state(&cluster, node1)?;
     wait_for_last_good_state(&cluster, node2)?;
     let client = cluster.client("client")?;
@@ -202,7 +202,7 @@ fn without_the_api_server_nodes_serve_on_over_a_kill_and_a_reboot() -> Result<()
             Ok(())
         })?;
     }
-    wait_for_records(&cluster, &control_plane.client()?)
+    wait_for_records(&cluster, &control_plane.client())
 }
 
 /// Waits until the agent has written all kinds to its files, with the backends of `web`.

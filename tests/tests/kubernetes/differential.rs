@@ -10,9 +10,9 @@ use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
 use weir_agent::source::manifests;
 use weir_agent::state::{ClusterState, EndpointSlice, Namespace, Node, Pod, Service, SharedState};
+use weir_tests::api_server::Server;
 
 use crate::following::{Following, timing};
-use crate::server::Server;
 
 /// Everything that the tables hold.
 pub type Tables = (
@@ -55,7 +55,7 @@ pub async fn through_manifests(objects: &[Value]) -> Tables {
 
 /// The tables that these objects make when an API server lists them.
 async fn through_a_list(objects: &[Value]) -> Tables {
-    let server = Server::start().await;
+    let server = Server::start().await.unwrap();
     for object in objects {
         let kind = object["kind"].as_str().unwrap();
         server.put(&format!("{}s", kind.to_lowercase()), object.clone());
@@ -70,7 +70,7 @@ async fn through_a_list(objects: &[Value]) -> Tables {
 
 /// The tables that these objects make when a watch tells of them one by one, over others before.
 async fn through_a_watch(objects: &[Value]) -> Tables {
-    let server = Server::start().await;
+    let server = Server::start().await.unwrap();
     let folder = tempfile::tempdir().unwrap();
     let mut source = Following::url(&server.url, folder.path(), timing());
     source.synced().await;

@@ -7,9 +7,9 @@ use tempfile::TempDir;
 use tokio::time::{Instant, sleep};
 use weir_agent::source::kubernetes::Timing;
 use weir_agent::state::{ClusterState, ObjectName};
+use weir_tests::api_server::{Ask, Fault, Server};
 
 use crate::following::{DEADLINE, Following, ips, timing};
-use crate::server::{Ask, Fault, Server};
 
 fn service(name: &str, ip: &str) -> Value {
     json!({
@@ -28,7 +28,7 @@ async fn until_met(server: &Server) {
 }
 
 async fn start(services: &[(&str, &str)]) -> (Server, TempDir, Following) {
-    let server = Server::start().await;
+    let server = Server::start().await.unwrap();
     for (name, ip) in services {
         server.put("services", service(name, ip));
     }
@@ -40,7 +40,7 @@ async fn start(services: &[(&str, &str)]) -> (Server, TempDir, Following) {
 
 #[tokio::test]
 async fn a_list_comes_in_pages_and_a_watch_goes_on_from_there() {
-    let server = Server::start().await;
+    let server = Server::start().await.unwrap();
     for number in 0..1_234 {
         let name = format!("s{number:04}");
         let ip = format!("10.{}.{}.1", number / 250, number % 250);
@@ -72,7 +72,7 @@ async fn a_list_comes_in_pages_and_a_watch_goes_on_from_there() {
 
 #[tokio::test]
 async fn a_page_whose_token_expired_starts_the_list_anew_and_loses_nothing() {
-    let server = Server::start().await;
+    let server = Server::start().await.unwrap();
     for number in 0..600 {
         server.put("services", service(&format!("s{number:03}"), "10.0.0.1"));
     }
@@ -101,7 +101,7 @@ async fn what_was_deleted_while_nobody_watched_is_found_by_the_next_list() {
 
 #[tokio::test]
 async fn a_watch_that_is_too_old_becomes_a_list() {
-    let server = Server::start().await;
+    let server = Server::start().await.unwrap();
     for (name, ip) in [("a", "10.0.0.1"), ("b", "10.0.0.2")] {
         server.put("services", service(name, ip));
     }
@@ -120,7 +120,7 @@ async fn a_watch_that_is_too_old_becomes_a_list() {
 
 #[tokio::test]
 async fn every_fault_of_a_list_is_survived_and_changes_nothing() {
-    let server = Server::start().await;
+    let server = Server::start().await.unwrap();
     server.put("services", service("a", "10.0.0.1"));
     server.fail(
         "services",
@@ -183,7 +183,7 @@ async fn every_fault_of_a_watch_is_survived_and_nothing_is_missed() {
 
 #[tokio::test]
 async fn a_watch_that_stalls_is_given_up() {
-    let server = Server::start().await;
+    let server = Server::start().await.unwrap();
     server.put("services", service("a", "10.0.0.1"));
     server.fail("services", Ask::Watch, [Fault::Stall]);
     let folder = tempfile::tempdir().unwrap();
@@ -200,7 +200,7 @@ async fn a_watch_that_stalls_is_given_up() {
 
 #[tokio::test]
 async fn a_server_that_ends_every_watch_is_asked_seldom_and_told_of() {
-    let server = Server::start().await;
+    let server = Server::start().await.unwrap();
     server.fail("services", Ask::Watch, vec![Fault::EndAtOnce; 10_000]);
     let folder = tempfile::tempdir().unwrap();
     let mut source = Following::url(&server.url, folder.path(), timing());
@@ -224,7 +224,7 @@ async fn a_server_that_ends_every_watch_is_asked_seldom_and_told_of() {
 
 #[tokio::test]
 async fn a_bad_object_keeps_its_last_good_state_and_disturbs_no_other() {
-    let server = Server::start().await;
+    let server = Server::start().await.unwrap();
     let broken = json!({
         "metadata": { "name": "broken", "namespace": "shop" },
         "spec": { "clusterIP": 17 },
@@ -306,7 +306,7 @@ async fn without_an_api_server_the_last_good_state_is_served_and_said_so() {
 
 #[tokio::test]
 async fn without_an_api_server_and_a_last_good_state_nothing_is_touched() {
-    let server = Server::start().await;
+    let server = Server::start().await.unwrap();
     server.fail("nodes", Ask::List, vec![Fault::Hangup; 10_000]);
     let folder = tempfile::tempdir().unwrap();
     let source = Following::url(&server.url, folder.path(), timing());

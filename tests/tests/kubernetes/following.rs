@@ -34,6 +34,7 @@ pub fn timing() -> Timing {
             longest: Duration::from_millis(200),
         },
         healthy: Duration::from_secs(2),
+        mistakes: Duration::from_millis(100),
         patience: Duration::from_millis(700),
     }
 }
@@ -51,17 +52,16 @@ pub struct Following {
 impl Following {
     /// Follows the server at a URL, says nothing of the node, and keeps its files in `folder`.
     pub fn url(url: &str, folder: &Path, timing: Timing) -> Self {
-        let text = json!({
-            "clusters": [{ "name": "c", "cluster": { "server": url } }],
-            "users": [{ "name": "u", "user": {} }],
-            "contexts": [{ "name": "x", "context": { "cluster": "c", "user": "u" } }],
-            "current-context": "x",
-        });
-        let mut settings = settings(folder, &text.to_string());
+        let mut settings = settings_for(url, folder);
         settings.node.publish = false;
         settings.node.taint = None;
         settings.events.enabled = false;
         Self::start(settings, folder, timing)
+    }
+
+    /// Likewise, and says of the node and of mistakes what there is to say.
+    pub fn talking(url: &str, folder: &Path, timing: Timing) -> Self {
+        Self::start(settings_for(url, folder), folder, timing)
     }
 
     pub fn start(settings: config::Kubernetes, folder: &Path, timing: Timing) -> Self {
@@ -130,6 +130,16 @@ impl Following {
         self.stop.cancel();
         self.task.await.unwrap().unwrap();
     }
+}
+
+fn settings_for(url: &str, folder: &Path) -> config::Kubernetes {
+    let text = json!({
+        "clusters": [{ "name": "c", "cluster": { "server": url } }],
+        "users": [{ "name": "u", "user": {} }],
+        "contexts": [{ "name": "x", "context": { "cluster": "c", "user": "u" } }],
+        "current-context": "x",
+    });
+    settings(folder, &text.to_string())
 }
 
 /// Settings with a kubeconfig of this text.

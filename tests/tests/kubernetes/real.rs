@@ -109,7 +109,7 @@ fn start(control_plane: &ControlPlane, token: &str) -> Result<(TempDir, Followin
 fn cluster_ip(cluster: &ClusterState, name: &str) -> Option<String> {
     let mut services = cluster
         .services()
-        .filter(|service| service.name.name == name);
+        .filter(|service| &*service.name.name == name);
     Some(services.next()?.cluster_ips.first()?.to_string())
 }
 
@@ -119,7 +119,7 @@ fn a_cluster_is_followed_and_its_tables_are_those_of_the_same_manifests() -> Res
         return Ok(());
     }
     let control_plane = ControlPlane::builder().start()?;
-    let client = control_plane.client()?;
+    let client = control_plane.client();
     apply(&client, &web())?;
     runtime().block_on(async {
         let (_folder, mut source) = start(&control_plane, "test-admin-token")?;
@@ -184,7 +184,7 @@ fn an_api_server_that_is_away_takes_nothing_and_what_changed_is_found_when_it_is
         return Ok(());
     }
     let mut control_plane = ControlPlane::builder().start()?;
-    let client = control_plane.client()?;
+    let client = control_plane.client();
     apply(&client, &web())?;
     runtime().block_on(async {
         let (_folder, mut source) = start(&control_plane, "test-admin-token")?;
@@ -235,7 +235,7 @@ fn with_the_role_of_the_manifests_the_record_and_events_are_written_and_no_more(
         return Ok(());
     }
     let control_plane = ControlPlane::builder().start()?;
-    let client = control_plane.client()?;
+    let client = control_plane.client();
     apply(&client, &web())?;
     let mut named = web().remove(4);
     named["metadata"]["name"] = json!("named");
@@ -327,7 +327,7 @@ fn the_api_server_is_reached_at_the_configured_address_alone() -> Result<()> {
         return Ok(());
     }
     let control_plane = ControlPlane::builder().start()?;
-    apply(&control_plane.client()?, &web())?;
+    apply(&control_plane.client(), &web())?;
     // Where the file says it is there is somebody who must not be asked: as the ClusterIP would be
     // while nobody serves it.
     let trap = TcpListener::bind("127.0.0.1:0")?;

@@ -18,6 +18,7 @@ mod bad_input;
 mod encryption;
 mod events;
 mod forward;
+mod large;
 mod load;
 mod log;
 mod moves;

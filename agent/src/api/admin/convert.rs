@@ -92,8 +92,8 @@ impl From<Problem> for proto::Problem {
 impl From<Service> for proto::Service {
     fn from(service: Service) -> Self {
         Self {
-            namespace: service.name.namespace,
-            name: service.name.name,
+            namespace: service.name.namespace.to_string(),
+            name: service.name.name.to_string(),
             ports: service.ports.into_iter().map(Into::into).collect(),
         }
     }
@@ -152,8 +152,8 @@ pub(super) fn endpoint(
     labels: Vec<String>,
 ) -> proto::Endpoint {
     proto::Endpoint {
-        namespace: pod.name.namespace.clone(),
-        name: pod.name.name.clone(),
+        namespace: pod.name.namespace.to_string(),
+        name: pod.name.name.to_string(),
         addresses: pod.ips.iter().map(ToString::to_string).collect(),
         identity: identity.0,
         interface: interface

@@ -14,6 +14,7 @@ use super::take;
 use crate::datapath::load::LoadError;
 use crate::datapath::settings::Settings;
 use crate::lb::apply::LbMaps;
+use crate::lb::fit::Capacity;
 use crate::lb::{BackendAddress, FrontendAddress, FrontendEntry};
 use crate::state::L4Protocol;
 
@@ -30,6 +31,7 @@ pub struct BalancerMaps {
     backends4: HashMap<MapData, BackendId, BackendValue<Addr4>>,
     backends6: HashMap<MapData, BackendId, BackendValue<Addr6>>,
     tables: HashOfMaps<MapData, ServiceId, Table>,
+    capacity: Capacity,
     settings: Settings,
 }
 
@@ -111,7 +113,19 @@ fn ignore_missing(result: Result<(), MapError>) -> Result<(), MapError> {
 
 impl BalancerMaps {
     /// Takes the maps out of the loaded object.
-    pub(super) fn take(programs: &mut Ebpf, settings: &Settings) -> Result<Self, LoadError> {
+    pub(super) fn take(
+        programs: &mut Ebpf,
+        capacities: &[(&'static str, u32)],
+        settings: &Settings,
+    ) -> Result<Self, LoadError> {
+        // The kernel says so of every map; an adopted one may be smaller than the object's.
+        let least = |maps: &[&str]| {
+            let of_these = capacities.iter().filter(|(name, _)| maps.contains(name));
+            of_these
+                .map(|(_, entries)| *entries as usize)
+                .min()
+                .unwrap_or(0)
+        };
         let mut maps = Self {
             frontends4: take(programs, "FRONTENDS4")?,
             frontends6: take(programs, "FRONTENDS6")?,
@@ -119,6 +133,11 @@ impl BalancerMaps {
             backends4: take(programs, "BACKENDS4")?,
             backends6: take(programs, "BACKENDS6")?,
             tables: take(programs, "MAGLEV")?,
+            capacity: Capacity {
+                frontends: least(&["FRONTENDS4", "FRONTENDS6"]),
+                backends: least(&["BACKENDS4", "BACKENDS6"]),
+                services: least(&["MAGLEV"]),
+            },
             settings: settings.clone(),
         };
         maps.announce_adopted().map_err(|source| LoadError::Map {
@@ -150,6 +169,10 @@ impl BalancerMaps {
 
 impl LbMaps for BalancerMaps {
     type Error = MapError;
+
+    fn capacity(&self) -> Capacity {
+        self.capacity
+    }
 
     fn frontends(&self) -> Result<Vec<(FrontendAddress, FrontendEntry)>, MapError> {
         let four = self

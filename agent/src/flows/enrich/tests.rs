@@ -16,16 +16,16 @@ impl InterfaceNames for Names {
 fn pod(name: &str, ip: &str) -> Object {
     Object::Pod(Pod {
         name: ObjectName::new("shop", name),
-        ips: vec![ip.parse().unwrap()],
+        ips: [ip.parse().unwrap()].into(),
         node_name: Some("node-1".into()),
         host_network: false,
         finished: false,
-        labels: BTreeMap::from([("app".into(), "web".into())]),
+        labels: [("app", "web")].into_iter().collect(),
         service_account: "default".into(),
-        workload: Some(Workload {
+        workload: Some(Arc::new(Workload {
             kind: "Deployment".into(),
             name: "web".into(),
-        }),
+        })),
     })
 }
 

@@ -3,7 +3,6 @@ use crate::flows::enrich::InterfaceNames;
 use crate::flows::record::Side;
 use crate::flows::record::tests::event;
 use crate::state::{Change, Object, ObjectName, Pod};
-use std::collections::BTreeMap;
 use std::num::NonZeroUsize;
 use std::sync::mpsc::{Receiver, RecvTimeoutError, Sender, channel};
 
@@ -134,12 +133,12 @@ async fn records_become_entries_in_order_with_names_and_wall_clock() {
     running.state.update(|cluster| {
         cluster.apply(vec![Change::Upsert(Object::Pod(Pod {
             name: ObjectName::new("shop", "web-1"),
-            ips: vec!["10.0.0.1".parse().unwrap()],
+            ips: ["10.0.0.1".parse().unwrap()].into(),
             node_name: None,
             host_network: false,
             finished: false,
-            labels: BTreeMap::new(),
-            service_account: String::new(),
+            labels: crate::state::Labels::default(),
+            service_account: "".into(),
             workload: None,
         }))])
     });

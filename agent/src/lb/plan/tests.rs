@@ -50,6 +50,7 @@ fn wanted(services: &[(&str, &[u8], &[u8])]) -> Desired {
             .collect(),
     };
     Desired {
+        depends_on_pods: false,
         services: services
             .iter()
             .map(|(name, frontends, backends)| (key(name), service(frontends, backends)))

@@ -1,6 +1,7 @@
 //! EndpointSlices.
 
 use std::net::IpAddr;
+use std::sync::Arc;
 
 use k8s_openapi::api::discovery::v1 as api;
 
@@ -50,11 +51,11 @@ pub fn endpoint_slice(
     Some(slice)
 }
 
-fn service_name(object: &api::EndpointSlice, findings: &mut Findings) -> Option<String> {
+fn service_name(object: &api::EndpointSlice, findings: &mut Findings) -> Option<Arc<str>> {
     let labels = object.metadata.labels.as_ref();
     let service = labels.and_then(|labels| labels.get(SERVICE_NAME));
     match service {
-        Some(service) if is_dns_label(service) => Some(service.clone()),
+        Some(service) if is_dns_label(service) => Some(service.as_str().into()),
         Some(other) => {
             let field = format!("metadata.labels.{SERVICE_NAME}");
             findings.error(field, format!("{other:?} cannot be the name of a Service"));
@@ -158,9 +159,14 @@ fn endpoint(
         ready,
         serving: conditions.and_then(|c| c.serving).unwrap_or(ready),
         terminating: conditions.and_then(|c| c.terminating).unwrap_or(false),
-        node_name: one.node_name.clone().filter(|name| !name.is_empty()),
-        zone: one.zone.clone().filter(|zone| !zone.is_empty()),
+        node_name: not_empty(one.node_name.as_deref()),
+        zone: not_empty(one.zone.as_deref()),
     })
+}
+
+/// What is not empty.
+fn not_empty(given: Option<&str>) -> Option<Arc<str>> {
+    given.filter(|text| !text.is_empty()).map(Into::into)
 }
 
 impl Family {
@@ -196,7 +202,7 @@ endpoints:
         assert_eq!(findings, [""; 0]);
         let slice = slice.unwrap();
         assert_eq!(
-            (slice.name, slice.service.as_str()),
+            (slice.name, &*slice.service),
             (ObjectName::new("default", "web-1"), "web")
         );
         let ports: Vec<_> = slice

@@ -1,6 +1,7 @@
 //! Pods.
 
 use std::net::IpAddr;
+use std::sync::Arc;
 
 use k8s_openapi::api::core::v1 as api;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
@@ -27,17 +28,22 @@ pub fn pod(object: &api::Pod, findings: &mut Findings) -> Option<Pod> {
         });
         Some(Pod {
             name: name?,
-            ips,
+            ips: ips.into(),
             node_name: spec
-                .and_then(|spec| spec.node_name.clone())
-                .filter(|name| !name.is_empty()),
+                .and_then(|spec| spec.node_name.as_deref())
+                .filter(|name| !name.is_empty())
+                .map(Into::into),
             host_network: spec.and_then(|spec| spec.host_network).unwrap_or(false),
             finished: matches!(phase, Some("Succeeded" | "Failed")),
-            labels: labels(findings, &object.metadata),
+            labels: labels(findings, &object.metadata)
+                .into_iter()
+                .filter(|(key, _)| names_a_group(key))
+                .collect(),
             service_account: account
                 .filter(|account| !account.is_empty())
-                .map_or_else(|| "default".to_owned(), Clone::clone),
-            workload: workload(&object.metadata),
+                .map_or("default", String::as_str)
+                .into(),
+            workload: workload(&object.metadata).map(Arc::new),
         })
     })
 }
@@ -114,6 +120,23 @@ fn workload(metadata: &ObjectMeta) -> Option<Workload> {
     })
 }
 
+/// False for labels that controllers put on pods for their own use, one value per rollout or pod. The
+/// sets of the others are the same for many pods.
+fn names_a_group(key: &str) -> bool {
+    const PER_ROLLOUT: [&str; 3] = [
+        "pod-template-hash",
+        "controller-revision-hash",
+        "pod-template-generation",
+    ];
+    let domain = key.split_once('/').map_or("", |(domain, _)| domain);
+    let kubernetes = ["kubernetes.io", "k8s.io"].iter().any(|suffix| {
+        domain
+            .strip_suffix(suffix)
+            .is_some_and(|rest| rest.is_empty() || rest.ends_with('.'))
+    });
+    !PER_ROLLOUT.contains(&key) && (!kubernetes || domain == "app.kubernetes.io")
+}
+
 #[cfg(test)]
 mod tests {
     use super::super::tests::run;
@@ -124,13 +147,40 @@ mod tests {
         let (pod, findings) = run(pod, "metadata: {name: web-a}\nspec: {containers: []}");
         assert_eq!(findings, [""; 0]);
         let pod = pod.unwrap();
-        assert_eq!(pod.name.namespace, "default");
-        assert_eq!(pod.service_account, "default");
+        assert_eq!(&*pod.name.namespace, "default");
+        assert_eq!(&*pod.service_account, "default");
         assert_eq!(
             (pod.host_network, pod.finished, pod.ips.len()),
             (false, false, 0)
         );
         assert_eq!(pod.workload, None);
+    }
+
+    #[test]
+    fn labels_of_one_rollout_or_one_pod_are_not_kept() {
+        let (pod, findings) = run(
+            pod,
+            "
+metadata:
+  name: web-a
+  labels:
+    pod-template-hash: x
+    controller-revision-hash: x
+    app.kubernetes.io/name: x
+    app: x
+    batch.kubernetes.io/job-name: x
+    statefulset.kubernetes.io/pod-name: x
+    notkubernetes.io/team: x
+spec: {containers: []}
+",
+        );
+        assert_eq!(findings, [""; 0]);
+        let labels = pod.unwrap().labels;
+        let kept: Vec<_> = labels.iter().map(|(key, _)| key).collect();
+        assert_eq!(
+            kept,
+            ["app", "app.kubernetes.io/name", "notkubernetes.io/team"]
+        );
     }
 
     #[test]
@@ -148,7 +198,7 @@ status: {phase: Failed, podIP: 10.1.0.1, podIPs: [{ip: 10.1.0.1}, {ip: 'fd00::1'
         let ips: Vec<_> = pod.ips.iter().map(ToString::to_string).collect();
         assert_eq!(ips, ["10.1.0.1", "fd00::1"]);
         assert_eq!(pod.node_name.as_deref(), Some("worker"));
-        assert_eq!(pod.service_account, "web");
+        assert_eq!(&*pod.service_account, "web");
         assert!(pod.host_network && pod.finished);
     }
 

@@ -24,8 +24,6 @@ use super::object;
 use super::record::VERSION_ANNOTATION;
 use crate::state::{ClusterState, Kind, ObjectKey, ObjectName, Problem, Severity};
 
-/// How often the problems are looked at. What is gone at the next look was a moment's.
-const INTERVAL: Duration = Duration::from_secs(10);
 /// Events that may be made at each look.
 const AT_ONCE_MAX: usize = 5;
 /// API servers forget events after this time; what is still wrong then is said again.
@@ -45,7 +43,8 @@ pub(super) async fn report(inputs: &Inputs, client: &Client) {
     if !inputs.settings.events.enabled {
         return futures::future::pending().await;
     }
-    let mut ticks = interval(INTERVAL);
+    // What is gone at the next look was a moment's.
+    let mut ticks = interval(inputs.timing.mistakes);
     let mut ledger = Ledger::default();
     loop {
         ticks.tick().await;

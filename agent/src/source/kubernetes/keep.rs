@@ -13,7 +13,7 @@ use std::io::{self, BufRead, BufReader, BufWriter, Read, Write};
 use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use futures::FutureExt;
 use jiff::Timestamp;
@@ -23,6 +23,7 @@ use tokio::task;
 use tokio::time::sleep;
 use tokio_util::sync::CancellationToken;
 
+use crate::lifecycle::Pace;
 use crate::source::finding::problem;
 use crate::state::{Change, Kind, Object, ObjectName, Severity, SharedState};
 
@@ -45,6 +46,9 @@ const ROWS_AT_ONCE: usize = 256;
 const INTERVAL: Duration = Duration::from_secs(2);
 /// Likewise for pods.
 const INTERVAL_OF_PODS: Duration = Duration::from_mins(1);
+/// Of one processor, where a large table changes all the time: it is then written less often, down
+/// to once in [`INTERVAL_OF_PODS`].
+const SHARE: u32 = 20;
 
 /// Kinds in an order in which each finds what it refers to.
 pub(super) const KINDS: [Kind; 5] = [
@@ -237,11 +241,14 @@ impl Keeper {
             Kind::Pod => INTERVAL_OF_PODS,
             _ => INTERVAL,
         };
+        let mut pace = Pace::at_most(SHARE, INTERVAL_OF_PODS);
         loop {
+            let begun = Instant::now();
             self.write().await;
+            pace.took(begun.elapsed());
             tokio::select! {
                 () = stop.cancelled() => break,
-                () = sleep(interval) => {}
+                () = async { tokio::join!(sleep(interval), pace.rest()); } => {}
             }
             tokio::select! {
                 () = stop.cancelled() => break,

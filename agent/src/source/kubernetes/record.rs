@@ -14,11 +14,11 @@ use kube::core::params::{GetParams, Patch, PatchParams};
 use kube::{Client, Error};
 use serde_json::{Value, json};
 use tokio::sync::watch;
-use tokio::time::{sleep, timeout};
+use tokio::time::{Instant, sleep, sleep_until, timeout};
 
 use super::Inputs;
 use super::access::{Access, NODE_STATUS, NODES, Verb};
-use super::backoff::{Backoff, jitter};
+use super::backoff::{Backoff, Pauses, jitter};
 use super::health::describe;
 use crate::config;
 use crate::encryption::desired::nodes::{KEY_ANNOTATION, NEXT_KEY_ANNOTATION};
@@ -41,6 +41,14 @@ const INTERVAL: Duration = Duration::from_mins(5);
 const REQUEST: Duration = Duration::from_secs(10);
 /// Changes that follow each other are written together.
 const QUIET: Duration = Duration::from_millis(100);
+/// Pauses before somebody else's change is answered: who changes the object all the time, or writes
+/// what this node writes, must not be answered at the same rate. The first is short.
+const ANSWERS: Pauses = Pauses {
+    first: Duration::from_millis(200),
+    longest: Duration::from_secs(30),
+};
+/// After so long without such a change the next one is a first one.
+const CALM: Duration = Duration::from_mins(2);
 
 /// Annotations that other parts of the agent want published; `None` removes one.
 pub type Annotations = BTreeMap<&'static str, Option<String>>;
@@ -59,6 +67,7 @@ pub(super) async fn keep(inputs: &Inputs, client: &Client) {
     let mut pending = inputs.record.readiness.subscribe();
     let mut revision = inputs.state.subscribe();
     let mut backoff = Backoff::new(inputs.timing.pauses);
+    let mut answers = Answers::new();
     loop {
         annotations.mark_unchanged();
         pending.mark_unchanged();
@@ -79,16 +88,47 @@ pub(super) async fn keep(inputs: &Inputs, client: &Client) {
         let seen = own_node(inputs);
         let pause = sleep(pause);
         tokio::pin!(pause);
+        let mut answer_at = None;
         loop {
+            let answer = sleep_until(answer_at.unwrap_or_else(Instant::now));
             tokio::select! {
                 () = &mut pause => break,
                 Ok(()) = annotations.changed() => break,
                 Ok(()) = pending.changed() => break,
+                () = answer, if answer_at.is_some() => break,
                 // Somebody else wrote to the object, or made it anew.
-                Ok(()) = revision.changed() => if own_node(inputs) != seen { break },
+                Ok(()) = revision.changed() => {
+                    if answer_at.is_none() && own_node(inputs) != seen {
+                        answer_at = Some(Instant::now() + answers.pause());
+                    }
+                }
             }
         }
         sleep(QUIET).await;
+    }
+}
+
+/// When somebody else's changes of the object are answered.
+struct Answers {
+    backoff: Backoff,
+    last: Instant,
+}
+
+impl Answers {
+    fn new() -> Self {
+        Self {
+            backoff: Backoff::new(ANSWERS),
+            last: Instant::now(),
+        }
+    }
+
+    /// How long to wait, now that there is a change.
+    fn pause(&mut self) -> Duration {
+        let last = std::mem::replace(&mut self.last, Instant::now());
+        if last.elapsed() >= CALM {
+            self.backoff.reset();
+        }
+        self.backoff.next()
     }
 }
 
@@ -116,13 +156,17 @@ fn tell(inputs: &Inputs, error: Option<&str>) {
 }
 
 async fn write(inputs: &Inputs, client: &Client) -> Result<(), Error> {
+    let settings = &inputs.settings.node;
+    let mut wanted = inputs.record.annotations.borrow().clone();
+    if !settings.publish && settings.taint.is_none() && wanted.is_empty() {
+        // There is nothing to say, and so nothing to ask.
+        return Ok(());
+    }
     let request = Request::new(NODES.path("")).get(&inputs.node_name, &GetParams::default());
     NODES.assert(Verb::Get);
     let node: api::Node = client
         .request(request.map_err(Error::BuildRequest)?)
         .await?;
-    let settings = &inputs.settings.node;
-    let mut wanted = inputs.record.annotations.borrow().clone();
     if settings.publish {
         wanted.insert(
             VERSION_ANNOTATION,

@@ -6,6 +6,8 @@
 use std::time::Duration;
 
 use futures::FutureExt;
+use http::HeaderValue;
+use http::header::ACCEPT_ENCODING;
 use kube::Client;
 use kube::core::Request;
 use kube::core::params::{ListParams, WatchParams};
@@ -50,6 +52,8 @@ pub struct Timing {
     pub pauses: Pauses,
     /// A watch that lived as long as this was not a failure, however it ended.
     pub healthy: Duration,
+    /// How often it is looked what is wrong with objects, to make events of it.
+    pub mistakes: Duration,
     /// How long the first lists may take until the last good state counts.
     pub patience: Duration,
 }
@@ -66,6 +70,7 @@ impl Default for Timing {
                 longest: Duration::from_secs(30),
             },
             healthy: Duration::from_secs(10),
+            mistakes: Duration::from_secs(10),
             patience: Duration::from_secs(15),
         }
     }
@@ -218,7 +223,11 @@ impl Watch {
             .max(1);
         let params = WatchParams::default().timeout(u32::try_from(seconds).unwrap_or(1));
         let request = Request::new(access.path("")).watch(&params, position.version());
-        let request = request.map_err(|error| Failure::Api(kube::Error::BuildRequest(error)))?;
+        let mut request =
+            request.map_err(|error| Failure::Api(kube::Error::BuildRequest(error)))?;
+        // Events come one by one: compressed each by itself, they would not all be understood.
+        let identity = HeaderValue::from_static("identity");
+        request.headers_mut().insert(ACCEPT_ENCODING, identity);
         let deadline = Instant::now() + Duration::from_secs(seconds) + self.timing.watch_idle;
         let mut body = self.ask(request, self.timing.watch_idle, deadline).await?;
         let mut is_settled = false;

@@ -130,6 +130,7 @@ impl Catalog {
             }
         }
         problems.extend(slices_without_service(&counting));
+        bound(&mut problems);
 
         let gone = self.served.keys().filter(|key| !counting.contains_key(key));
         // Deletions first: an address that moved to another object is free when it is claimed.
@@ -148,6 +149,17 @@ impl Catalog {
             .map(|(key, d)| (key.clone(), Arc::clone(&d.object)));
         self.served = objects.collect();
         Outcome { changes, problems }
+    }
+}
+
+/// As many problems as anybody reads; the others are counted.
+fn bound(problems: &mut Vec<Problem>) {
+    const LISTED_MAX: usize = 1_000;
+    let unlisted = problems.len().saturating_sub(LISTED_MAX);
+    if unlisted > 0 {
+        problems.truncate(LISTED_MAX);
+        let message = format!("{unlisted} further problems are not listed");
+        problems.push(problem(Severity::Error, String::new(), &"", "", message));
     }
 }
 
@@ -190,7 +202,7 @@ fn slices_without_service<'a>(
         let Object::EndpointSlice(slice) = &*definition.object else {
             return None;
         };
-        let name = ObjectName::new(&slice.name.namespace, &slice.service);
+        let name = ObjectName::new(slice.name.namespace.clone(), slice.service.clone());
         let service = ObjectKey {
             kind: Kind::Service,
             name,

@@ -148,9 +148,6 @@ impl Directory {
         }
         // Of what a link points to, which may be missing: that is not a file that was removed.
         let metadata = fs::metadata(&path);
-        if metadata.as_ref().is_ok_and(Metadata::is_dir) {
-            return Look::Missing;
-        }
         let stamp = metadata.as_ref().ok().and_then(Stamp::of);
         let must_read = hints.scope == Scope::All || hints.changed.contains(name);
         if !must_read && stamp.is_some() && self.stamps.get(name) == Some(&stamp) {
@@ -192,6 +189,9 @@ fn syntax_of(name: &str) -> Option<Syntax> {
 }
 
 fn read(path: &Path, metadata: &Metadata) -> Result<String, String> {
+    if metadata.is_dir() {
+        return Err("is a folder, and what is in it is not read".to_owned());
+    }
     if !metadata.is_file() {
         return Err("is no regular file".to_owned());
     }

@@ -491,3 +491,5 @@ async fn a_state_folder_that_cannot_be_written_is_told_and_harms_nothing() {
     assert_eq!(source.services(), ["web 10.96.0.1"]);
     source.stop().await;
 }
+
+mod hostile;

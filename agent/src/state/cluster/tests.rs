@@ -1,9 +1,11 @@
 //! Lookups in tables of cases, and indexes against a scan of everything after random changes.
 
+use std::sync::Arc;
+
 use proptest::prelude::*;
 
 use super::*;
-use crate::state::{Endpoint, EndpointPort, ServicePort, Severity};
+use crate::state::{Endpoint, EndpointPort, Labels, ServicePort, Severity, Workload};
 
 fn ip(text: &str) -> IpAddr {
     text.parse().unwrap()
@@ -32,7 +34,7 @@ fn service(service: &str, cluster_ip: &str, port: u16) -> Service {
 fn slice(slice: &str, service: &str, address: &str) -> EndpointSlice {
     EndpointSlice {
         name: name(slice),
-        service: service.to_owned(),
+        service: service.into(),
         ports: vec![EndpointPort {
             name: String::new(),
             protocol: L4Protocol::Tcp,
@@ -52,12 +54,12 @@ fn slice(slice: &str, service: &str, address: &str) -> EndpointSlice {
 fn pod(pod: &str, address: &str) -> Pod {
     Pod {
         name: name(pod),
-        ips: vec![ip(address)],
+        ips: [ip(address)].into(),
         node_name: None,
         host_network: false,
         finished: false,
-        labels: BTreeMap::new(),
-        service_account: "default".to_owned(),
+        labels: Labels::default(),
+        service_account: "default".into(),
         workload: None,
     }
 }
@@ -153,7 +155,7 @@ fn a_service_that_moves_is_no_longer_found_where_it_was() {
     let find = |cluster: &ClusterState, address: &str| {
         cluster
             .service_by_frontend(ip(address), 80, L4Protocol::Tcp)
-            .map(|s| s.name.name.clone())
+            .map(|s| s.name.name.to_string())
     };
     upsert(
         &mut cluster,
@@ -173,7 +175,7 @@ fn the_first_by_name_has_a_contested_frontend_until_it_goes() {
     let owner = |cluster: &ClusterState| {
         cluster
             .service_by_frontend(ip("10.96.0.1"), 80, L4Protocol::Tcp)
-            .map(|s| s.name.name.clone())
+            .map(|s| s.name.name.to_string())
     };
     for (service_name, expected) in [("b", "b"), ("a", "a"), ("c", "a")] {
         let service = service(service_name, "10.96.0.1", 80);
@@ -191,7 +193,7 @@ fn the_first_by_name_has_a_contested_node_port_and_an_address_goes_before_it() {
     let owner = |cluster: &ClusterState| {
         cluster
             .service_by_frontend(ip("192.0.2.1"), 30_080, L4Protocol::Tcp)
-            .map(|s| s.name.name.clone())
+            .map(|s| s.name.name.to_string())
     };
     for (service_name, address) in [("b", "10.96.0.2"), ("a", "10.96.0.1")] {
         let mut service = service(service_name, address, 80);
@@ -221,7 +223,7 @@ fn slices_may_come_before_their_service_and_outlive_it() {
     let slices = |cluster: &ClusterState, service: &str| -> Vec<String> {
         cluster
             .slices_of(&name(service))
-            .map(|slice| slice.name.name.clone())
+            .map(|slice| slice.name.name.to_string())
             .collect()
     };
     upsert(
@@ -269,7 +271,7 @@ fn the_newest_pod_has_a_reused_address() {
     let owner = |cluster: &ClusterState| {
         cluster
             .pod_by_ip(ip(address))
-            .map(|pod| pod.name.name.clone())
+            .map(|pod| pod.name.name.to_string())
             .unwrap_or_default()
     };
     upsert(&mut cluster, Object::Pod(pod("old", address)));
@@ -278,7 +280,7 @@ fn the_newest_pod_has_a_reused_address() {
 
     // News about the old one do not make it the newest again.
     let mut old = pod("old", address);
-    old.labels.insert("stale".to_owned(), "true".to_owned());
+    old.labels = [("stale", "true")].into_iter().collect();
     upsert(&mut cluster, Object::Pod(old.clone()));
     assert_eq!(owner(&cluster), "new");
 
@@ -287,6 +289,41 @@ fn the_newest_pod_has_a_reused_address() {
     old.finished = true;
     upsert(&mut cluster, Object::Pod(old));
     assert_eq!(owner(&cluster), "");
+}
+
+/// Tens of thousands of them are those of other nodes.
+#[test]
+fn what_pods_have_in_common_is_held_once() {
+    let mut cluster = ClusterState::default();
+    for number in 0..1_000_u32 {
+        let app = format!("app-{}", number % 10);
+        let [_, _, high, low] = number.to_be_bytes();
+        let named = pod(&format!("web-{number}"), &format!("10.1.{high}.{low}"));
+        let pod = Pod {
+            node_name: Some(format!("node-{}", number % 100).into()),
+            labels: [("app", app.clone()), ("team", "shop".to_owned())]
+                .into_iter()
+                .collect(),
+            service_account: app.clone().into(),
+            workload: Some(Arc::new(Workload {
+                kind: "Deployment".to_owned(),
+                name: app,
+            })),
+            ..named
+        };
+        upsert(&mut cluster, Object::Pod(pod));
+    }
+    // Nodes, values of labels and accounts, two keys, and one name of a team and its namespace.
+    assert_eq!(cluster.interner.sizes(), [100 + 10 + 2 + 1, 10, 10]);
+    let pods: Vec<_> = cluster.pods().collect();
+    assert_eq!(pods.len(), 1_000);
+    let namespaces = pods.iter().map(|pod| &pod.name.namespace);
+    assert!(
+        namespaces
+            .clone()
+            .all(|it| Arc::ptr_eq(it, &pods[0].name.namespace))
+    );
+    assert!(size_of::<Pod>() <= 104, "{} bytes", size_of::<Pod>());
 }
 
 #[test]
@@ -373,7 +410,7 @@ fn any_change() -> impl Strategy<Value = Change> {
     )
         .prop_map(|(object, ips, host_network, finished)| {
             Object::Pod(Pod {
-                ips,
+                ips: ips.into(),
                 host_network,
                 finished,
                 ..pod(object, "10.0.0.0")
@@ -404,7 +441,7 @@ struct ClaimLog(Vec<(IpAddr, ObjectName)>);
 impl ClaimLog {
     fn note(&mut self, change: &Change) {
         let (pod, ips) = match change {
-            Change::Upsert(Object::Pod(pod)) => (pod.name.clone(), own_ips(pod)),
+            Change::Upsert(Object::Pod(pod)) => (pod.name.clone(), pod.own_ips()),
             Change::Delete(key) if key.kind == Kind::Pod => (key.name.clone(), &[][..]),
             _ => return,
         };
@@ -489,5 +526,6 @@ proptest! {
 }
 
 fn same_tables(a: &ClusterState, b: &ClusterState) -> bool {
-    (&a.services, &a.slices, &a.pods, &a.nodes) == (&b.services, &b.slices, &b.pods, &b.nodes)
+    (&a.services, &a.slices, &a.nodes) == (&b.services, &b.slices, &b.nodes)
+        && a.pods().eq(b.pods())
 }

@@ -17,7 +17,7 @@ fn nodes_become_peers_by_their_objects_and_leave_nothing_there() -> Result<()> {
         return Ok(());
     }
     let (cluster, mut control_plane) = start("apikeys", encrypting(Value::Null))?;
-    let client = control_plane.client()?;
+    let client = control_plane.client();
     let asker = cluster.pod("asker")?;
     let remote = cluster
         .web_pods()

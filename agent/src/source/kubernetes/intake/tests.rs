@@ -21,7 +21,7 @@ fn names(intake: &Intake) -> Vec<String> {
     state
         .names(intake.kind)
         .into_iter()
-        .map(|name| name.name)
+        .map(|name| name.name.to_string())
         .collect()
 }
 

@@ -72,3 +72,18 @@ fn the_condition_changes_with_readiness_and_keeps_its_time_of_transition() {
     );
     assert_eq!(condition["lastTransitionTime"], "2026-01-02T03:04:05Z");
 }
+
+#[tokio::test(start_paused = true)]
+async fn who_changes_the_object_all_the_time_is_answered_ever_less() {
+    let mut answers = Answers::new();
+    let begun = Instant::now();
+    let mut given = 0;
+    while begun.elapsed() < Duration::from_mins(10) {
+        sleep(answers.pause()).await;
+        given += 1;
+    }
+    // Eight while pauses double, and then one in 15 to 30 seconds.
+    assert!((20..=50).contains(&given), "{given} in ten minutes");
+    sleep(CALM).await;
+    assert!(answers.pause() <= ANSWERS.first, "a first one");
+}

@@ -1,0 +1,136 @@
+use std::net::IpAddr;
+
+use super::super::memory::MemoryMaps;
+use super::*;
+use crate::lifecycle::Readiness;
+use crate::state::{
+    Change, Endpoint, EndpointPort, EndpointSlice, L4Protocol, Labels, Object, ObjectName, Pod,
+    Service, ServicePort,
+};
+
+fn ip(last: u8) -> IpAddr {
+    [10, 1, 0, last].into()
+}
+
+fn service() -> Change {
+    let port = ServicePort {
+        name: String::new(),
+        protocol: L4Protocol::Tcp,
+        port: 80,
+        node_port: None,
+    };
+    Change::Upsert(Object::Service(Service {
+        name: ObjectName::new("shop", "web"),
+        cluster_ips: vec![[10, 96, 0, 1].into()],
+        external_ips: vec![],
+        load_balancer_ips: vec![],
+        ports: vec![port],
+        publish_not_ready: false,
+    }))
+}
+
+fn slice(address: u8, node: Option<&str>) -> Change {
+    Change::Upsert(Object::EndpointSlice(EndpointSlice {
+        name: ObjectName::new("shop", "web-1"),
+        service: "web".into(),
+        ports: vec![EndpointPort {
+            name: String::new(),
+            protocol: L4Protocol::Tcp,
+            port: 8080,
+        }],
+        endpoints: vec![Endpoint {
+            address: ip(address),
+            ready: true,
+            serving: true,
+            terminating: false,
+            node_name: node.map(Into::into),
+            zone: None,
+        }],
+    }))
+}
+
+fn pod(address: u8, account: &str) -> Change {
+    Change::Upsert(Object::Pod(Pod {
+        name: ObjectName::new("shop", format!("web-{address}")),
+        ips: [ip(address)].into(),
+        node_name: Some("this".into()),
+        host_network: false,
+        finished: false,
+        labels: Labels::default(),
+        service_account: account.into(),
+        workload: None,
+    }))
+}
+
+/// The task over an empty node, which has made its first pass.
+struct Running {
+    state: SharedState,
+    balanced: Arc<ArcSwap<Balanced>>,
+    _addresses: watch::Sender<BTreeSet<IpAddr>>,
+    _task: tokio::task::JoinHandle<anyhow::Result<()>>,
+}
+
+impl Running {
+    async fn start(changes: Vec<Change>) -> Self {
+        let (state, balanced) = (SharedState::new(), Arc::default());
+        state.update(|cluster| cluster.apply(changes));
+        let (addresses, receiver) = watch::channel(BTreeSet::new());
+        let (_, synced) = watch::channel(true);
+        let readiness = Readiness::new();
+        let inputs = Inputs {
+            state: state.clone(),
+            addresses: receiver,
+            node: ThisNode {
+                name: "this".to_owned(),
+                ..ThisNode::default()
+            },
+            balanced: Arc::clone(&balanced),
+        };
+        let guard = readiness.guard("the first pass");
+        let reconciler = Reconciler::new(MemoryMaps::default(), 100).unwrap();
+        let task = tokio::spawn(run(
+            reconciler,
+            inputs,
+            synced,
+            guard,
+            CancellationToken::new(),
+        ));
+        readiness.wait().await;
+        Self {
+            state,
+            balanced,
+            _addresses: addresses,
+            _task: task,
+        }
+    }
+
+    /// Makes a change; whether a pass came of it.
+    async fn passes_after(&self, change: Change) -> bool {
+        let before = self.balanced.load_full();
+        self.state.update(|cluster| cluster.apply(vec![change]));
+        // By then any rest between two passes is over. The clock is the test's.
+        tokio::time::sleep(REST_MAX * 2).await;
+        !Arc::ptr_eq(&before, &self.balanced.load_full())
+    }
+
+    fn is_local(&self) -> bool {
+        let balanced = self.balanced.load();
+        balanced
+            .actual
+            .backends
+            .values()
+            .any(|backend| backend.local)
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn pods_ask_for_a_pass_where_slices_do_not_say_the_node_and_nowhere_else() {
+    let running = Running::start(vec![service(), slice(1, Some("other"))]).await;
+    assert!(!running.passes_after(pod(1, "a")).await);
+    assert!(!running.is_local());
+    assert!(running.passes_after(slice(1, None)).await);
+    assert!(running.is_local(), "the pod says so");
+    assert!(running.passes_after(pod(2, "a")).await);
+    assert!(running.passes_after(slice(2, Some("other"))).await);
+    assert!(!running.passes_after(pod(1, "b")).await);
+}
