@@ -19,6 +19,8 @@ mod encryption_visible;
 mod flows;
 #[path = "cluster/lifecycle.rs"]
 mod lifecycle;
+#[path = "cluster/observe_only.rs"]
+mod observe_only;
 #[path = "cluster/setting.rs"]
 mod setting;
 #[path = "cluster/sockets.rs"]
