@@ -5,6 +5,7 @@
 //! an ordinary user to hand to root.
 
 pub mod apt;
+pub mod manifest_tools;
 mod programs;
 mod toolchain;
 
@@ -24,6 +25,8 @@ pub enum Need {
     EbpfToolchain,
     /// What builds and inspects clusters of network namespaces.
     NetworkTools,
+    /// What renders the manifests and the chart.
+    ManifestTools,
     /// What boots virtual machines.
     Emulator,
     /// What goes into them.
@@ -32,9 +35,10 @@ pub enum Need {
     VmKernels,
 }
 
-const ALL: [Need; 5] = [
+const ALL: [Need; 6] = [
     Need::EbpfToolchain,
     Need::NetworkTools,
+    Need::ManifestTools,
     Need::Emulator,
     Need::VmTools,
     Need::VmKernels,
@@ -48,6 +52,7 @@ impl Need {
         match self {
             Self::EbpfToolchain => "eBPF toolchain",
             Self::NetworkTools => "network tools",
+            Self::ManifestTools => "manifest tools",
             Self::Emulator => "emulator",
             Self::VmTools => "VM tools",
             Self::VmKernels => "VM kernels",
@@ -67,6 +72,7 @@ impl Need {
                 Err(missing) => Err(missing.to_string()),
             },
             Self::NetworkTools => programs::look(places, &programs::NETWORK),
+            Self::ManifestTools => manifest_tools::look(&workspace.target, places),
             Self::Emulator => Emulator::look(&workspace.target, places),
             Self::VmTools => programs::look(places, &programs::VM),
             Self::VmKernels => match vm::Matrix::load(workspace) {
@@ -111,6 +117,9 @@ pub fn ensure(workspace: &Workspace, needs: &[Need]) -> anyhow::Result<()> {
         match need {
             Need::EbpfToolchain => toolchain::install(&mut apt)?,
             Need::NetworkTools => programs::install(&mut apt, &places(), &programs::NETWORK)?,
+            Need::ManifestTools => {
+                manifest_tools::install(&workspace.target, &places(), &mut apt)?;
+            }
             Need::Emulator => Emulator::install(&workspace.target, &mut apt)?,
             Need::VmTools => programs::install(&mut apt, &places(), &programs::VM)?,
             Need::VmKernels => vm::Matrix::load(workspace)?.fetch_all(workspace)?,
