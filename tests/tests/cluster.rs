@@ -21,6 +21,8 @@ mod flows;
 mod lifecycle;
 #[path = "cluster/observe_only.rs"]
 mod observe_only;
+#[path = "cluster/privileges.rs"]
+mod privileges;
 #[path = "cluster/setting.rs"]
 mod setting;
 #[path = "cluster/sockets.rs"]
