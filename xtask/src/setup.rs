@@ -13,6 +13,7 @@ use std::process::ExitCode;
 
 use ebpf_build::{Places, Toolchain};
 
+use crate::dist;
 use crate::setup::apt::Apt;
 use crate::vm;
 use crate::vm::emulator::Emulator;
@@ -27,6 +28,8 @@ pub enum Need {
     NetworkTools,
     /// What renders the manifests and the chart.
     ManifestTools,
+    /// What builds programs for the image. Only asked for where one is built.
+    StaticTarget,
     /// What boots virtual machines.
     Emulator,
     /// What goes into them.
@@ -53,6 +56,7 @@ impl Need {
             Self::EbpfToolchain => "eBPF toolchain",
             Self::NetworkTools => "network tools",
             Self::ManifestTools => "manifest tools",
+            Self::StaticTarget => "static target",
             Self::Emulator => "emulator",
             Self::VmTools => "VM tools",
             Self::VmKernels => "VM kernels",
@@ -73,6 +77,7 @@ impl Need {
             },
             Self::NetworkTools => programs::look(places, &programs::NETWORK),
             Self::ManifestTools => manifest_tools::look(&workspace.target, places),
+            Self::StaticTarget => dist::look_static(places),
             Self::Emulator => Emulator::look(&workspace.target, places),
             Self::VmTools => programs::look(places, &programs::VM),
             Self::VmKernels => match vm::Matrix::load(workspace) {
@@ -120,6 +125,7 @@ pub fn ensure(workspace: &Workspace, needs: &[Need]) -> anyhow::Result<()> {
             Need::ManifestTools => {
                 manifest_tools::install(&workspace.target, &places(), &mut apt)?;
             }
+            Need::StaticTarget => dist::install_static(&mut apt)?,
             Need::Emulator => Emulator::install(&workspace.target, &mut apt)?,
             Need::VmTools => programs::install(&mut apt, &places(), &programs::VM)?,
             Need::VmKernels => vm::Matrix::load(workspace)?.fetch_all(workspace)?,
