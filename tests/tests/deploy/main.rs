@@ -6,7 +6,8 @@
 //! - [`settings`]: the agent takes each configuration.
 //! - [`drift`]: the chart makes the same objects as the overlays.
 //! - [`privileges`]: containers have the rights that they need and no more.
-//! - [`values`]: the chart refuses what it does not know or cannot do yet; its page is complete.
+//! - [`values`]: the chart refuses what it does not know or cannot do yet.
+//! - [`written`]: what is written from something else is up to date.
 
 mod api_server;
 mod drift;
@@ -15,3 +16,4 @@ mod render;
 mod schema;
 mod settings;
 mod values;
+mod written;
