@@ -4,6 +4,7 @@
 //! interfaces, read the source, and only when it was read once bring the services in step.
 //! Stopping undoes nothing: the data plane works on without an agent.
 
+mod balancing;
 mod interfaces;
 mod source;
 mod status;
@@ -84,11 +85,12 @@ pub async fn run(loaded: Loaded) -> anyhow::Result<()> {
     if let Some(carry_over) = &mut carry_over {
         carry_over.move_links(&pins)?;
     }
+    balancing::release_sockets(&config, &pins).context("detaching from sockets")?;
     let mut attacher = Attacher::new(datapath.programs, pins, xdp_mode, probe.tcx.is_yes());
     if let Some(carry_over) = &mut carry_over {
         take_over(&mut attacher, carry_over, &maps.settings, &config)?;
     }
-    let untranslated = attach_sockets(&mut attacher, &probe);
+    let untranslated = balancing::attach_sockets(&config, &mut attacher, &probe);
 
     let state = SharedState::new();
     let (addresses_sender, addresses) = watch::channel(BTreeSet::new());
@@ -142,7 +144,7 @@ pub async fn run(loaded: Loaded) -> anyhow::Result<()> {
     let reconciler =
         Reconciler::new(maps.balancer, load_factor).context("reading back what the maps hold")?;
     let inputs = reconcile::Inputs {
-        state: state.clone(),
+        state: balancing::balanced_state(&config, &state),
         addresses,
         node: ThisNode {
             name: config.node_name.clone(),
@@ -326,21 +328,6 @@ fn take_over(
         "programs of another version replaced"
     );
     Ok(())
-}
-
-/// Without the socket programs, connections are translated packet by packet; so this may fail. Says
-/// why it did.
-fn attach_sockets(attacher: &mut Attacher, probe: &Probe) -> Option<String> {
-    let cgroup = probe.cgroup_path.as_deref();
-    let reason = match cgroup.filter(|_| probe.cgroup_hooks.is_yes()) {
-        Some(cgroup) => crate::error_chain(&attacher.sockets(cgroup).err()?),
-        None => probe.cgroup_hooks.detail().to_owned(),
-    };
-    tracing::error!(
-        reason,
-        "sockets are not translated at connect; pods' packets are"
-    );
-    Some(reason)
 }
 
 fn flow_capacity(config: &Config) -> NonZeroUsize {

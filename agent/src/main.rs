@@ -42,6 +42,10 @@ enum Command {
     /// no device is to be served it waits to be stopped.
     Wireguard(ConfigFlags),
 
+    /// Do nothing until told to stop; the manifests keep a pod with it whose work is done
+    #[command(hide = true)]
+    Wait,
+
     /// Serve a WireGuard device where the kernel has none; the agent starts it by itself
     #[command(hide = true)]
     WireguardDevice(ServeArguments),
@@ -77,8 +81,14 @@ fn execute(command: Command) -> anyhow::Result<()> {
             runtime()?.block_on(app::uninstall(loaded, uninstall.keep_key))?;
         }
         Command::Wireguard(flags) => apart::run(&load(&flags)?.config)?,
+        Command::Wait => runtime()?.block_on(wait())?,
         Command::WireguardDevice(device) => device.run()?,
     }
+    Ok(())
+}
+
+async fn wait() -> std::io::Result<()> {
+    lifecycle::Signals::new()?.stop().await;
     Ok(())
 }
 

@@ -130,3 +130,34 @@ fn the_log_is_for_people_or_for_machines() {
         assert!(!line.contains('\x1b'), "colours are for terminals: {line}");
     }
 }
+
+#[test]
+fn a_pod_whose_work_is_done_waits_and_ends_when_it_is_told_to() {
+    use nix::sys::signal::{Signal, kill};
+    use nix::unistd::Pid;
+    use std::os::unix::process::ExitStatusExt as _;
+    use std::time::{Duration, Instant};
+
+    let mut waiting = Command::new(env!("CARGO_BIN_EXE_weir-agent"))
+        .arg("wait")
+        .spawn()
+        .unwrap();
+    let pid = Pid::from_raw(waiting.id().cast_signed());
+    // As the first process of a container it would not even be ended by a signal that it has not
+    // asked for; so it must have, before it is told.
+    let mask = format!("/proc/{pid}/status");
+    let deadline = Instant::now() + Duration::from_secs(30);
+    let catches = || {
+        let status = fs::read_to_string(&mask).unwrap();
+        let caught = status.lines().find_map(|it| it.strip_prefix("SigCgt:"));
+        let caught = u64::from_str_radix(caught.unwrap().trim(), 16).unwrap();
+        caught & (1 << (Signal::SIGTERM as u32 - 1)) != 0
+    };
+    while !catches() {
+        assert!(Instant::now() < deadline && waiting.try_wait().unwrap().is_none());
+        std::thread::sleep(Duration::from_millis(10));
+    }
+    kill(pid, Signal::SIGTERM).unwrap();
+    let status = waiting.wait().unwrap();
+    assert_eq!((status.code(), status.signal()), (Some(0), None));
+}

@@ -56,6 +56,10 @@ pub struct AgentConfig {
     pub log_level: String,
     /// Sections of the file whose keys are added to those above, or null.
     pub more: Value,
+    /// The only capabilities that the agent has, such as `net_admin`; all of root's if empty.
+    pub capabilities: Vec<String>,
+    /// Likewise of the service of its device, see [`DeviceService`].
+    pub device_capabilities: Vec<String>,
 }
 
 impl Default for AgentConfig {
@@ -69,6 +73,8 @@ impl Default for AgentConfig {
             encryption_settings: Value::Null,
             log_level: "info".into(),
             more: Value::Null,
+            capabilities: Vec::new(),
+            device_capabilities: Vec::new(),
         }
     }
 }
@@ -122,6 +128,8 @@ pub struct Agent {
     child: Mutex<Option<Child>>,
     /// Which build is started next.
     program: Mutex<Binary>,
+    /// See [`AgentConfig::capabilities`].
+    capabilities: Vec<String>,
     /// The service `weir-agent wireguard`, if the configuration wants one.
     device: Option<DeviceService>,
 }
@@ -138,13 +146,14 @@ impl Agent {
         let directory = run.join("weir");
         let separate = &config.encryption_settings["wireguard"]["process"] == "separate";
         let device = separate
-            .then(|| DeviceService::prepare(&place))
+            .then(|| DeviceService::prepare(&place, &config.device_capabilities))
             .transpose()?;
         let agent = Self {
             place,
             directory,
             child: Mutex::new(None),
             program: Mutex::new(Binary::Agent),
+            capabilities: config.capabilities.clone(),
             device,
         };
         fs::create_dir_all(agent.manifests())
@@ -254,8 +263,17 @@ impl Agent {
     ///
     /// When there is no such program or the node is gone.
     pub fn command(&self) -> Result<Command> {
+        self.command_with(&self.capabilities)
+    }
+
+    /// The same, with these capabilities alone and no way to others, as a container has them.
+    ///
+    /// # Errors
+    ///
+    /// When there is no such program or the node is gone.
+    pub fn command_with(&self, capabilities: &[String]) -> Result<Command> {
         let program = *self.program.lock().unwrap_or_else(PoisonError::into_inner);
-        self.place.in_cgroup("agent").command(program.path()?)
+        confined(&self.place.in_cgroup("agent"), program, capabilities)
     }
 
     /// Replaces the program, as an upgrade does: the next start is of this one.
@@ -449,4 +467,20 @@ impl Drop for Agent {
             let _ = child.wait();
         }
     }
+}
+
+/// A build of `weir-agent` in a place, with these capabilities alone and no way to others; with all
+/// of root's if none is named.
+fn confined(place: &Place, program: Binary, capabilities: &[String]) -> Result<Command> {
+    let agent = program.path()?;
+    if capabilities.is_empty() {
+        return place.command(agent);
+    }
+    let mut command = place.command("setpriv")?;
+    let kept = capabilities.iter().map(|name| format!(",+{name}"));
+    command
+        .arg(format!("--bounding-set=-all{}", kept.collect::<String>()))
+        .args(["--inh-caps=-all", "--no-new-privs", "--"])
+        .arg(agent);
+    Ok(command)
 }

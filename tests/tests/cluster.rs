@@ -21,8 +21,12 @@ mod encryption_visible;
 mod flows;
 #[path = "cluster/lifecycle.rs"]
 mod lifecycle;
+#[path = "cluster/observe_only.rs"]
+mod observe_only;
 #[path = "cluster/plugins.rs"]
 mod plugins;
+#[path = "cluster/privileges.rs"]
+mod privileges;
 #[path = "cluster/setting.rs"]
 mod setting;
 #[path = "cluster/sockets.rs"]

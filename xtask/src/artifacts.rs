@@ -124,13 +124,24 @@ pub fn build(
     profile: Profile,
     arguments: &[&str],
 ) -> anyhow::Result<Vec<Executable>> {
+    let mut arguments = arguments.to_vec();
+    if profile == Profile::Release {
+        arguments.push("--release");
+    }
+    build_with(workspace, &arguments, &[])
+}
+
+/// The same with a profile among the arguments, and with more variables.
+pub fn build_with(
+    workspace: &Workspace,
+    arguments: &[&str],
+    variables: &[(String, &str)],
+) -> anyhow::Result<Vec<Executable>> {
     let mut command = workspace.cargo();
     command
         .args(arguments)
-        .arg("--message-format=json-render-diagnostics");
-    if profile == Profile::Release {
-        command.arg("--release");
-    }
+        .arg("--message-format=json-render-diagnostics")
+        .envs(variables.iter().map(|(name, value)| (name, value)));
     let output = command
         .stderr(Stdio::inherit())
         .output()

@@ -6,9 +6,14 @@
 mod artifacts;
 mod bench;
 mod demo;
+mod dist;
+mod engine;
+mod image;
+mod kind;
 mod libtest;
 mod lint;
 mod process;
+mod release;
 mod report;
 mod setup;
 mod suites;
@@ -56,6 +61,14 @@ enum Verb {
     Bench(bench::Options),
     /// Checks format, lints and dependencies
     Lint,
+    /// Builds the programs as they are shipped, with licences and the list of what is inside
+    Dist(dist::Options),
+    /// Builds the container image, where an engine answers
+    Image(image::Options),
+    /// Runs the connectivity suite in a kind cluster without kube-proxy, where Docker and kind are
+    Kind(kind::Options),
+    /// Makes everything that is published of this version
+    Release,
 }
 
 fn main() -> ExitCode {
@@ -77,6 +90,10 @@ fn run(verb: Verb) -> anyhow::Result<ExitCode> {
         Verb::Vm(options) => vm::run(&workspace, &options),
         Verb::Bench(options) => bench::run(&workspace, &options),
         Verb::Lint => lint::run(&workspace),
+        Verb::Dist(options) => dist::run(&workspace, &options),
+        Verb::Image(options) => image::run(&workspace, &options),
+        Verb::Kind(options) => kind::run(&workspace, &options),
+        Verb::Release => release::run(&workspace),
     }
 }
 

@@ -5,6 +5,7 @@
 //! an ordinary user to hand to root.
 
 pub mod apt;
+pub mod manifest_tools;
 mod programs;
 mod toolchain;
 
@@ -12,6 +13,7 @@ use std::process::ExitCode;
 
 use ebpf_build::{Places, Toolchain};
 
+use crate::dist;
 use crate::setup::apt::Apt;
 use crate::vm;
 use crate::vm::emulator::Emulator;
@@ -24,6 +26,10 @@ pub enum Need {
     EbpfToolchain,
     /// What builds and inspects clusters of network namespaces.
     NetworkTools,
+    /// What renders the manifests and the chart.
+    ManifestTools,
+    /// What builds programs for the image. Only asked for where one is built.
+    StaticTarget,
     /// What boots virtual machines.
     Emulator,
     /// What goes into them.
@@ -32,9 +38,10 @@ pub enum Need {
     VmKernels,
 }
 
-const ALL: [Need; 5] = [
+const ALL: [Need; 6] = [
     Need::EbpfToolchain,
     Need::NetworkTools,
+    Need::ManifestTools,
     Need::Emulator,
     Need::VmTools,
     Need::VmKernels,
@@ -48,6 +55,8 @@ impl Need {
         match self {
             Self::EbpfToolchain => "eBPF toolchain",
             Self::NetworkTools => "network tools",
+            Self::ManifestTools => "manifest tools",
+            Self::StaticTarget => "static target",
             Self::Emulator => "emulator",
             Self::VmTools => "VM tools",
             Self::VmKernels => "VM kernels",
@@ -67,6 +76,8 @@ impl Need {
                 Err(missing) => Err(missing.to_string()),
             },
             Self::NetworkTools => programs::look(places, &programs::NETWORK),
+            Self::ManifestTools => manifest_tools::look(&workspace.target, places),
+            Self::StaticTarget => dist::look_static(places),
             Self::Emulator => Emulator::look(&workspace.target, places),
             Self::VmTools => programs::look(places, &programs::VM),
             Self::VmKernels => match vm::Matrix::load(workspace) {
@@ -111,6 +122,10 @@ pub fn ensure(workspace: &Workspace, needs: &[Need]) -> anyhow::Result<()> {
         match need {
             Need::EbpfToolchain => toolchain::install(&mut apt)?,
             Need::NetworkTools => programs::install(&mut apt, &places(), &programs::NETWORK)?,
+            Need::ManifestTools => {
+                manifest_tools::install(&workspace.target, &places(), &mut apt)?;
+            }
+            Need::StaticTarget => dist::install_static(&mut apt)?,
             Need::Emulator => Emulator::install(&workspace.target, &mut apt)?,
             Need::VmTools => programs::install(&mut apt, &places(), &programs::VM)?,
             Need::VmKernels => vm::Matrix::load(workspace)?.fetch_all(workspace)?,

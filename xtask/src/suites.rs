@@ -4,7 +4,7 @@ use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::time::Duration;
 
-use crate::artifacts::{self, Binaries, Executable, Kind, Profile};
+use crate::artifacts::{self, Executable, Kind, Profile};
 use crate::libtest::Parser;
 use crate::process::{self, End};
 use crate::report::{Report, Skips};
@@ -52,11 +52,11 @@ pub fn build_some<'a>(
     artifacts::build(workspace, Profile::Dev, &arguments)
 }
 
-/// Runs one test binary on this machine.
+/// Runs one test binary on this machine, with more variables.
 pub fn run(
     workspace: &Workspace,
     executable: &Executable,
-    binaries: &Binaries,
+    environment: &[(&str, &Path)],
     filter: Option<&str>,
     report: &mut Report,
 ) -> anyhow::Result<()> {
@@ -64,7 +64,7 @@ pub fn run(
     command
         .current_dir(&executable.package)
         .env("CARGO_MANIFEST_DIR", &executable.package)
-        .envs(binaries.environment())
+        .envs(environment.iter().copied())
         .arg(SHOW_OUTPUT)
         .args(filter);
     if executable.package == root_suites(workspace) {

@@ -1,5 +1,6 @@
 //! The manifests in `deploy/` name only settings that exist, and mount what the settings name.
 
+use std::collections::BTreeMap;
 use std::fs;
 use std::path::{Path, PathBuf};
 
@@ -49,75 +50,110 @@ fn strings(list: &Yaml) -> Vec<String> {
         .collect()
 }
 
-fn agent_container() -> Yaml {
-    let daemon_set = &documents("daemonset/base/daemonset.yaml")[0];
+fn container(path: &str) -> Yaml {
+    let is_set = |it: &Yaml| it["kind"] == "DaemonSet";
+    let daemon_set = documents(path).into_iter().find(is_set).unwrap();
     daemon_set["spec"]["template"]["spec"]["containers"][0].clone()
 }
 
-fn configured() -> Config {
-    let config_map = &documents("daemonset/base/configmap.yaml")[0];
-    let text = config_map["data"]["config.yaml"].as_str().unwrap();
-    let environment = environment::tests::Fixed::default();
-    let loader = Loader::new().file_text(Path::new("configmap.yaml"), text);
-    loader.finish(&environment).unwrap().config
+fn agent_container() -> Yaml {
+    container("daemonset/base/daemonset.yaml")
+}
+
+fn wireguard_container() -> Yaml {
+    container("daemonset/components/encryption/wireguard.yaml")
+}
+
+/// Every `config.yaml`, as an overlay has it.
+fn config_files() -> Vec<PathBuf> {
+    let mut files = vec![deploy("daemonset/base/config.yaml")];
+    for overlay in fs::read_dir(deploy("daemonset/overlays")).unwrap() {
+        files.push(overlay.unwrap().path().join("config.yaml"));
+    }
+    assert!(files.len() > 4, "{files:?}");
+    files
+}
+
+/// What the agent makes of a file in that container.
+fn configured(container: &Yaml, file: &Path) -> Config {
+    let variables = container["env"].as_sequence().unwrap().iter();
+    let variables = variables.map(|variable| {
+        let text = |value: &Yaml| value.as_str().map(str::to_owned);
+        let value = text(&variable["value"]).unwrap_or_else(|| "node-a".to_owned());
+        (text(&variable["name"]).unwrap(), value)
+    });
+    let environment = environment::tests::Fixed::from(variables.collect::<BTreeMap<_, _>>());
+    let loader = Loader::new().file(file).environment(&environment);
+    let loaded = loader.finish(&environment).unwrap();
+    assert_eq!(loaded.warnings, [""; 0]);
+    loaded.config
 }
 
 #[test]
-fn the_daemon_set_names_only_settings_that_exist() {
+fn the_daemon_sets_name_only_settings_that_exist() {
+    for container in [agent_container(), wireguard_container()] {
+        for variable in container["env"].as_sequence().unwrap() {
+            assert_variable_exists(variable["name"].as_str().unwrap());
+        }
+        let file = flags(&strings(&container["args"])).file;
+        let mounted = Path::new("/etc/weir/config/config.yaml");
+        assert_eq!(file.as_deref(), Some(mounted), "as the volume has it");
+        for file in config_files() {
+            configured(&container, &file);
+        }
+    }
+}
+
+#[test]
+fn the_daemon_set_follows_the_api_server_and_mounts_what_the_settings_name() {
     let container = agent_container();
-    for variable in container["env"].as_sequence().unwrap() {
-        assert_variable_exists(variable["name"].as_str().unwrap());
+    let points = container["volumeMounts"].as_sequence().unwrap().iter();
+    let points: Vec<_> = points.map(|it| it["mountPath"].as_str().unwrap()).collect();
+    for file in config_files() {
+        let config = configured(&container, &file);
+        assert_eq!(config.source.kind, SourceKind::Kubernetes);
+        let Paths {
+            bpffs,
+            state,
+            socket,
+            cgroup,
+            ..
+        } = config.paths;
+        let cgroup = cgroup.expect("the node's cgroups are elsewhere in a container");
+        for path in [bpffs, socket, state, cgroup] {
+            let mounted = points.iter().any(|point| path.starts_with(point));
+            assert!(mounted, "{} is not mounted", path.display());
+        }
     }
-    let flags = flags(&strings(&container["args"]));
-    let file = flags.file.expect("the configuration is given");
-    assert_eq!(
-        file,
-        Path::new("/etc/weir/config/config.yaml"),
-        "as the volume has it"
-    );
-    configured();
 }
 
 #[test]
-fn the_daemon_set_mounts_what_the_settings_name() {
-    let mounts = agent_container()["volumeMounts"].clone();
-    let mounted = |path: &Path| {
-        let points = mounts.as_sequence().unwrap().iter();
-        points
-            .map(|mount| mount["mountPath"].as_str().unwrap())
-            .any(|point| path.starts_with(point))
+fn overlays_do_what_they_are_called() {
+    let config = |overlay: &str| {
+        let file = deploy(&format!("daemonset/{overlay}/config.yaml"));
+        configured(&agent_container(), &file)
     };
-    let Config { paths, source, .. } = configured();
-    let cgroup = paths
-        .cgroup
-        .expect("the node's cgroups are elsewhere in a container");
-    for path in [
-        paths.bpffs,
-        paths.socket,
-        paths.state,
-        cgroup,
-        source.manifests.directory,
+    for (overlay, balances, names_api_server, encrypts, nodes_too) in [
+        ("base", true, false, false, false),
+        ("overlays/observe-only", false, false, false, false),
+        ("overlays/kube-proxy-replacement", true, true, false, false),
+        ("overlays/encryption", true, false, true, false),
+        ("overlays/everything", true, true, true, true),
     ] {
-        assert!(mounted(&path), "{} is not mounted", path.display());
-    }
-}
-
-#[test]
-fn the_kustomization_lists_every_manifest() {
-    let listed = strings(&documents("daemonset/base/kustomization.yaml")[0]["resources"]);
-    for entry in fs::read_dir(deploy("daemonset/base")).unwrap() {
-        let name = entry.unwrap().file_name().into_string().unwrap();
-        assert!(
-            name == "kustomization.yaml" || listed.contains(&name),
-            "{name} is not listed"
+        let config = config(overlay);
+        let api_server = config.source.kubernetes.api_server;
+        let found = (
+            config.load_balancer.enabled,
+            api_server.host.is_some(),
+            config.encryption.enabled,
+            config.encryption.node,
         );
+        let expected = (balances, names_api_server, encrypts, nodes_too);
+        assert_eq!(found, expected, "{overlay}");
+        assert!(config.flows.enabled, "{overlay}");
     }
-    for name in listed {
-        assert!(
-            !documents(&format!("daemonset/base/{name}")).is_empty(),
-            "{name} is empty"
-        );
-    }
+    let observed = config("overlays/observe-only");
+    assert_eq!(observed.devices.xdp_mode, XdpMode::Off);
 }
 
 #[test]
@@ -139,19 +175,21 @@ fn the_systemd_units_name_only_settings_that_exist() {
 
 #[test]
 fn the_device_is_served_apart_from_the_agent_that_waits_for_it() {
-    assert_eq!(configured().encryption.wireguard.process, Process::Separate);
-    let served = &documents("daemonset/base/wireguard.yaml")[0];
-    let container = &served["spec"]["template"]["spec"]["containers"][0];
-    let words = strings(&container["args"]);
-    assert_eq!(words[0], "wireguard");
-    let file = flags(&words).file;
-    assert_eq!(file, flags(&strings(&agent_container()["args"])).file);
-    let shared = "/var/run/wireguard";
-    for container in [container, &agent_container()] {
+    let (agent, wireguard) = (agent_container(), wireguard_container());
+    for container in [&agent, &wireguard] {
+        let config = configured(
+            container,
+            &deploy("daemonset/overlays/encryption/config.yaml"),
+        );
+        assert_eq!(config.encryption.wireguard.process, Process::Separate);
+        let shared = "/var/run/wireguard";
         let mounts = container["volumeMounts"].as_sequence().unwrap();
         assert!(mounts.iter().any(|mount| mount["mountPath"] == shared));
     }
-    let strategy = &served["spec"]["updateStrategy"]["type"];
+    assert_eq!(strings(&wireguard["args"])[0], "wireguard");
+    let sets = documents("daemonset/components/encryption/wireguard.yaml");
+    let set = sets.iter().find(|it| it["kind"] == "DaemonSet").unwrap();
+    let strategy = &set["spec"]["updateStrategy"]["type"];
     assert_eq!(
         strategy, "OnDelete",
         "an update of Weir does not end the device"

@@ -52,6 +52,12 @@ pub(super) mod tests {
         }
     }
 
+    impl From<BTreeMap<String, String>> for Fixed {
+        fn from(variables: BTreeMap<String, String>) -> Self {
+            Self(variables)
+        }
+    }
+
     impl Environment for Fixed {
         fn variables(&self, prefix: &str) -> BTreeMap<String, String> {
             let mut variables = self.0.clone();

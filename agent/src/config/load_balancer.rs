@@ -8,6 +8,10 @@ section! {
     /// Balancing of services.
     pub struct LoadBalancer {
         settings {
+            /// Whether services are balanced. Off: packets are only looked at (and encrypted), and
+            /// services are left to whatever else serves them, such as kube-proxy. Switching it off
+            /// takes all services away from this node, as if they were deleted.
+            "enabled" enabled: bool = true,
             /// IPv4 connections the node remembers. The oldest are forgotten beyond it. Each
             /// connection takes two entries of about 130 bytes, made in advance.
             "connectionsV4" connections_v4: Count<1_024, 8_388_608> = Count::new(262_144),

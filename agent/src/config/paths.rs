@@ -23,6 +23,9 @@ section! {
             /// Root of the cgroup v2 hierarchy, or the part of it whose processes have their
             /// connections translated. Empty: where cgroup v2 is mounted.
             "cgroup" cgroup: Option<PathBuf> = None,
+            /// Settings of the kernel. Encryption sets those of its own device below `net/`, and a
+            /// container cannot write those of `/proc/sys`.
+            "sysctl" sysctl: PathBuf = PathBuf::from("/proc/sys"),
         }
     }
 }

@@ -31,6 +31,7 @@ use super::key::{ClusterSecret, KeyStore, PublicKey};
 use super::link::{IfIndex, Netlink};
 use super::published::Publication;
 use super::routing::Routing;
+use super::settings::HostSettings;
 use super::snapshot::Snapshot;
 use super::snapshot::handle::{EncryptionHandle, Reporter};
 use super::snapshot::handshake::HandshakeWatch;
@@ -81,6 +82,7 @@ pub struct Encryption<A> {
     kernel_can: bool,
     node_name: String,
     settings: DeviceSettings,
+    host: HostSettings,
     table: RouteTable,
     keys: KeyStore,
     secret: Option<ClusterSecret>,
@@ -141,6 +143,7 @@ impl<A: AttachDevice> Encryption<A> {
             node_name: config.node_name.clone(),
             keys: KeyStore::open(&config.paths.state)?,
             guarded: GuardedRanges::below(&config.paths.state),
+            host: HostSettings::below(&config.paths.sysctl),
             ways: Ways::default(),
             secret: secret.transpose()?,
             published,

@@ -1,5 +1,5 @@
 //! What else of the host decides whether packets pass: forwarding and the filter on the reverse
-//! path, in `/proc/sys/net`.
+//! path, in `/proc/sys/net`, or wherever a container has it (`paths.sysctl`).
 //!
 //! On our own device we set what it needs ([`HostSettings::prepare_device`]). Everything else is
 //! the operator's: it is judged and reported with what to do, never changed
@@ -9,7 +9,7 @@ use std::collections::BTreeSet;
 use std::fmt;
 use std::fs;
 use std::io;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use super::InterfaceName;
 
@@ -85,20 +85,18 @@ pub struct HostSettings {
     root: PathBuf,
 }
 
-impl Default for HostSettings {
-    fn default() -> Self {
+impl HostSettings {
+    /// Those below a folder that is like `/proc/sys`.
+    pub fn below(sysctl: &Path) -> Self {
         Self {
-            root: PathBuf::from("/proc/sys/net"),
+            root: sysctl.join("net"),
         }
     }
-}
 
-impl HostSettings {
     /// Sets what our own device needs; returns which settings that changed.
     ///
     /// # Errors
-    /// A setting that has to change and cannot be written. In a container `/proc/sys` may be
-    /// read-only.
+    /// A setting that has to change and cannot be written, as in a container's own `/proc/sys`.
     pub fn prepare_device(&self, device: &InterfaceName) -> io::Result<Vec<String>> {
         let mut changed = Vec::new();
         for (family, name, wanted) in OF_OUR_DEVICE {

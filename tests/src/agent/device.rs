@@ -8,7 +8,7 @@ use std::sync::{Mutex, MutexGuard, PoisonError};
 
 use anyhow::{Context, Result};
 
-use super::DIRECTORY;
+use super::{DIRECTORY, confined};
 use crate::Place;
 use crate::binary::Binary;
 
@@ -16,17 +16,19 @@ use crate::binary::Binary;
 #[derive(Debug)]
 pub struct DeviceService {
     place: Place,
+    capabilities: Vec<String>,
     child: Mutex<Option<Child>>,
 }
 
 impl DeviceService {
     /// Makes its cgroup; nothing runs yet.
-    pub(super) fn prepare(place: &Place) -> Result<Self> {
+    pub(super) fn prepare(place: &Place, capabilities: &[String]) -> Result<Self> {
         let place = place.in_cgroup("wireguard");
         let cgroup = place.cgroup();
         std::fs::create_dir(cgroup).with_context(|| format!("create {}", cgroup.display()))?;
         Ok(Self {
             place,
+            capabilities: capabilities.to_owned(),
             child: Mutex::default(),
         })
     }
@@ -37,7 +39,7 @@ impl DeviceService {
         if child.is_some() {
             return Ok(());
         }
-        let mut command = self.place.command(Binary::Agent.path()?)?;
+        let mut command = confined(&self.place, Binary::Agent, &self.capabilities)?;
         command
             .args(["wireguard", "--config", &format!("{DIRECTORY}/agent.yaml")])
             .stdin(Stdio::null())

@@ -111,6 +111,13 @@ fn ignore_missing(result: Result<(), MapError>) -> Result<(), MapError> {
     }
 }
 
+/// Whether this is about the number by which a table is opened that an earlier agent made: that takes
+/// `CAP_SYS_ADMIN`, and an agent in a container does not have it.
+fn is_denied(error: &MapError) -> bool {
+    let denied = std::io::ErrorKind::PermissionDenied;
+    matches!(error, MapError::SyscallError(error) if error.io_error.kind() == denied)
+}
+
 impl BalancerMaps {
     /// Takes the maps out of the loaded object.
     pub(super) fn take(
@@ -203,7 +210,11 @@ impl LbMaps for BalancerMaps {
     }
 
     fn table(&self, service: ServiceId) -> Result<Vec<BackendId>, MapError> {
-        let table = self.tables.get(&service, 0)?;
+        let table = match self.tables.get(&service, 0) {
+            // To the reconciler it is one without slots, which is built anew and swapped in.
+            Err(error) if is_denied(&error) => return Ok(Vec::new()),
+            table => table?,
+        };
         let first = table.get(&0, 0)?;
         let slots = first[0];
         let mut words = Vec::with_capacity(slots as usize + 1);

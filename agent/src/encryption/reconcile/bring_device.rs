@@ -11,7 +11,6 @@ use crate::encryption::desired::Desired;
 use crate::encryption::desired::nodes::Member;
 use crate::encryption::device::{Backend, Device, DeviceError, DeviceState};
 use crate::encryption::peers;
-use crate::encryption::settings::HostSettings;
 use crate::encryption::ways::Tunnels;
 
 /// How often it is looked whether the device is there: without it nothing of the pods passes.
@@ -24,7 +23,7 @@ impl<A: AttachDevice> Encryption<A> {
         self.settings.mtu = configured.or(mtu).unwrap_or(MTU_WITHOUT_PEERS);
         if self.device.is_none() {
             let device = self.create().await?;
-            HostSettings::default()
+            self.host
                 .prepare_device(&self.settings.name)
                 .context("settings of the device")?;
             tracing::info!(device = %self.settings.name, backend = %device.backend(), "device");

@@ -9,7 +9,7 @@ use anyhow::Context;
 use super::Encryption;
 use crate::encryption::Port;
 use crate::encryption::desired::Desired;
-use crate::encryption::settings::{HostSettings, Needs};
+use crate::encryption::settings::Needs;
 use crate::encryption::snapshot::{NodeStatus, Snapshot};
 use crate::state::{Problem, Severity};
 
@@ -29,9 +29,7 @@ impl<A> Encryption<A> {
                 .any(|member| member.pods.iter().any(|it| !it.is_ipv4())),
             nodes: self.config.node,
         };
-        let findings = HostSettings::default()
-            .findings(&needs)
-            .context("settings of the host")?;
+        let findings = self.host.findings(&needs).context("settings of the host")?;
         Ok(findings
             .iter()
             .map(|finding| problem(String::new(), finding.to_string()))

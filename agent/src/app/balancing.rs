@@ -1,0 +1,87 @@
+//! Whether services are balanced at all: `loadBalancer.enabled`.
+//!
+//! Without balancing the maps are kept free of services by the same reconciler, from a state that
+//! never has any. So switching it off takes away what an earlier agent left, in the usual order.
+
+use std::fs;
+use std::io;
+
+use crate::config::Config;
+use crate::datapath::attach::{Attacher, CGROUP_PROGRAMS};
+use crate::datapath::pins::Pins;
+use crate::datapath::probe::Probe;
+use crate::state::SharedState;
+
+/// The state whose services are balanced.
+pub(super) fn balanced_state(config: &Config, state: &SharedState) -> SharedState {
+    if config.load_balancer.enabled {
+        state.clone()
+    } else {
+        SharedState::new()
+    }
+}
+
+/// Detaches what an earlier agent attached to sockets, where nothing is to be translated any more.
+pub(super) fn release_sockets(config: &Config, pins: &Pins) -> io::Result<()> {
+    if config.load_balancer.enabled {
+        return Ok(());
+    }
+    for program in CGROUP_PROGRAMS {
+        // A link that nobody holds is detached.
+        match fs::remove_file(pins.cgroup_link(program)) {
+            Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(error),
+            _ => {}
+        }
+    }
+    Ok(())
+}
+
+/// Attaches to the sockets of all processes. Without the socket programs, connections are translated
+/// packet by packet; so this may fail. Says why it did.
+pub(super) fn attach_sockets(
+    config: &Config,
+    attacher: &mut Attacher,
+    probe: &Probe,
+) -> Option<String> {
+    if !config.load_balancer.enabled {
+        return None;
+    }
+    let cgroup = probe.cgroup_path.as_deref();
+    let reason = match cgroup.filter(|_| probe.cgroup_hooks.is_yes()) {
+        Some(cgroup) => crate::error_chain(&attacher.sockets(cgroup).err()?),
+        None => probe.cgroup_hooks.detail().to_owned(),
+    };
+    tracing::error!(
+        reason,
+        "sockets are not translated at connect; pods' packets are"
+    );
+    Some(reason)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn config(enabled: bool) -> Config {
+        let mut config = Config::default();
+        config.load_balancer.enabled = enabled;
+        config
+    }
+
+    #[test]
+    fn sockets_are_released_only_where_nothing_is_balanced() {
+        let folder = tempfile::tempdir().unwrap();
+        let pins = Pins::new(folder.path());
+        fs::create_dir_all(pins.links()).unwrap();
+        let others = pins.interface_link("tc_pod_from", 7);
+        for pin in [&pins.cgroup_link(CGROUP_PROGRAMS[0]), &others] {
+            fs::write(pin, "").unwrap();
+        }
+        let left = || fs::read_dir(pins.links()).unwrap().count();
+        release_sockets(&config(true), &pins).unwrap();
+        assert_eq!(left(), 2);
+        release_sockets(&config(false), &pins).unwrap();
+        assert!(others.exists() && left() == 1);
+        release_sockets(&config(false), &pins).unwrap();
+    }
+}
