@@ -94,12 +94,12 @@ impl Server {
         state.update(|cluster| {
             cluster.apply(vec![Change::Upsert(Object::Pod(Pod {
                 name: ObjectName::new("shop", "web-1"),
-                ips: vec!["10.0.0.1".parse().unwrap()],
+                ips: ["10.0.0.1".parse().unwrap()].into(),
                 node_name: Some("node-1".into()),
                 host_network: false,
                 finished: false,
-                labels: [("app".to_owned(), "web".to_owned())].into(),
-                service_account: String::new(),
+                labels: [("app", "web")].into_iter().collect(),
+                service_account: "".into(),
                 workload: None,
             }))])
         });

@@ -54,7 +54,9 @@ fn the_wire_between_nodes_may_be_a_vlan() -> Result<()> {
 
     cluster.distribute_keys()?;
     for address in other.both() {
-        wait::until("the other node's pod to answer", SOON, || ask(asker, address))?;
+        wait::until("the other node's pod to answer", SOON, || {
+            ask(asker, address)
+        })?;
     }
     for address in plan::cluster_ip(0).both() {
         let report = asker.http(address, 80).requests(40).run()?;
@@ -65,7 +67,11 @@ fn the_wire_between_nodes_may_be_a_vlan() -> Result<()> {
     let between = captured.between(&cluster.nodes_on_wire()?, WIREGUARD_PORT);
     let readable = &between.readable;
     ensure!(readable.is_empty(), "{}", BetweenNodes::shown(readable));
-    ensure!(between.wireguard.len() >= 100, "{}", between.wireguard.len());
+    ensure!(
+        between.wireguard.len() >= 100,
+        "{}",
+        between.wireguard.len()
+    );
     Ok(())
 }
 

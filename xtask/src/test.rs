@@ -21,7 +21,7 @@ pub fn run(workspace: &Workspace, fast: bool, filter: Option<&str>) -> anyhow::R
     let executables = suites::build(workspace)?;
     let tools = ManifestTools::find(&workspace.target, &setup::places());
     let tools = tools.map_err(anyhow::Error::msg)?;
-    let environment: Vec<_> = [binaries.environment(), tools.environment()].concat();
+    let environment: Vec<_> = binaries.environment().chain(tools.environment()).collect();
 
     let matrix = Matrix::load(workspace)?;
     let runs_here = |made: &&Executable| match made.kind {

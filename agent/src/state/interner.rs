@@ -24,7 +24,7 @@ impl Interner {
         Pod {
             name: self.name(pod.name),
             node_name: pod.node_name.map(|name| self.texts.get(name)),
-            labels: self.labels(pod.labels),
+            labels: self.labels(&pod.labels),
             service_account: self.texts.get(pod.service_account),
             workload: pod.workload.map(|workload| self.workloads.get(workload)),
             ..pod
@@ -51,8 +51,8 @@ impl Interner {
         }
     }
 
-    fn labels(&mut self, labels: Labels) -> Labels {
-        if let Some(known) = self.labels.known(&labels) {
+    fn labels(&mut self, labels: &Labels) -> Labels {
+        if let Some(known) = self.labels.known(labels) {
             return known;
         }
         let labels = labels.map(|part| self.texts.get(Arc::clone(part)));

@@ -324,7 +324,7 @@ fn the_host_is_prepared_for_the_device() {
     };
     let prepare = |name: InterfaceName| {
         node.run(move || {
-            HostSettings::default()
+            HostSettings::below(Path::new("/proc/sys"))
                 .prepare_device(&name)
                 .expect("writable")
         })
@@ -342,7 +342,11 @@ fn the_host_is_prepared_for_the_device() {
         ipv6: false,
         nodes: false,
     };
-    let findings = node.run(move || HostSettings::default().findings(&needs).expect("readable"));
+    let findings = node.run(move || {
+        HostSettings::below(Path::new("/proc/sys"))
+            .findings(&needs)
+            .expect("readable")
+    });
     let settings: Vec<_> = findings
         .iter()
         .map(|finding| finding.setting.as_str())

@@ -25,7 +25,7 @@ const SOON: Duration = Duration::from_mins(1);
 /// With the controllers that make slices and remove namespaces, and nodes that say they are ready.
 fn start(nodes: &[&str]) -> Result<(ControlPlane, Client)> {
     let control_plane = ControlPlane::builder().with_controllers().start()?;
-    let client = control_plane.client()?;
+    let client = control_plane.client();
     for (index, name) in nodes.iter().enumerate() {
         let address = json!({ "type": "InternalIP", "address": format!("192.0.2.{}", index + 1) });
         let ready = json!({ "type": "Ready", "status": "True" });

@@ -25,9 +25,8 @@ async fn hostile_files_are_told_and_the_others_served_soon() {
     let root = tempfile::tempdir().unwrap();
     let path = |name: &str| root.path().join(name);
     let deep = format!("metadata: {}", "[".repeat(100_000));
-    let deep_blocks: String = (0..500)
-        .map(|depth| format!("{}a:\n", " ".repeat(depth)))
-        .collect();
+    let levels = (0..500).flat_map(|depth| [" ".repeat(depth), "a:\n".to_owned()]);
+    let deep_blocks: String = levels.collect();
     let many = "---\n{kind: [}\n".repeat(50_000);
     for (name, text) in [
         ("bomb.yaml", bomb()),
