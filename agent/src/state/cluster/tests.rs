@@ -323,7 +323,7 @@ fn what_pods_have_in_common_is_held_once() {
             .clone()
             .all(|it| Arc::ptr_eq(it, &pods[0].name.namespace))
     );
-    assert!(size_of::<Pod>() <= 104, "{} bytes", size_of::<Pod>());
+    assert!(size_of::<Pod>() <= 112, "{} bytes", size_of::<Pod>());
 }
 
 #[test]
