@@ -12,7 +12,7 @@ use crate::vm::SuiteSpec;
 use crate::workspace::Workspace;
 
 /// No suite is meant to take longer, not even on two busy cores.
-const LIMIT: Duration = Duration::from_mins(15);
+const LIMIT: Duration = Duration::from_mins(25);
 
 /// Clusters of network namespaces share the machine's two cores.
 pub const ROOT_SUITE_THREADS: &str = "--test-threads=2";
