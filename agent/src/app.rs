@@ -77,7 +77,7 @@ pub async fn run(loaded: Loaded) -> anyhow::Result<()> {
     }
     let mut carry_over = datapath.carry_over;
     maps.settings
-        .set_carrying_over(carry_over.is_some())
+        .set_carrying_over(false)
         .context("writing the settings")?;
     let counters = Arc::new(maps.counters);
 
@@ -306,6 +306,21 @@ fn take_over(
     settings: &Settings,
     config: &Config,
 ) -> anyhow::Result<()> {
+    let writing = "writing the settings";
+    settings.set_carrying_over(true).context(writing)?;
+    let replaced = replace_programs(attacher, carry_over, config);
+    // Not a moment longer, whatever came of it: unknown connections wait for it.
+    if replaced.is_err() || !attacher.has_filters() {
+        settings.set_carrying_over(false).context(writing)?;
+    }
+    replaced
+}
+
+fn replace_programs(
+    attacher: &mut Attacher,
+    carry_over: &CarryOver,
+    config: &Config,
+) -> anyhow::Result<()> {
     let start = Instant::now();
     attacher.take_over()?;
     let device = config.encryption.wireguard.interface.as_str();
@@ -316,11 +331,6 @@ fn take_over(
     }
     let replaced = start.elapsed();
     let entries = carry_over.add_rest()?;
-    if !attacher.has_filters() {
-        settings
-            .set_carrying_over(false)
-            .context("writing the settings")?;
-    }
     tracing::info!(
         replaced_us = replaced.as_micros(),
         total_us = start.elapsed().as_micros(),

@@ -28,6 +28,7 @@ use self::entries::RawMap;
 use super::load::PINNED_MAPS;
 use super::maps::Maps;
 use super::pins::Pins;
+use super::remove::entries;
 use super::syscall;
 
 /// What the name of a folder starts with whose links have moved.
@@ -232,17 +233,6 @@ fn remove_files(folder: &Path) -> Result<(), CarryOverError> {
         fs::remove_file(&pin).map_err(failed("remove", &pin))?;
     }
     Ok(())
-}
-
-/// The paths in a folder; none if it is not there.
-fn entries(folder: &Path) -> io::Result<Vec<PathBuf>> {
-    match fs::read_dir(folder) {
-        Ok(entries) => entries
-            .map(|entry| entry.map(|entry| entry.path()))
-            .collect(),
-        Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(Vec::new()),
-        Err(error) => Err(error),
-    }
 }
 
 fn file_name(path: &Path) -> String {

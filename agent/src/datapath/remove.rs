@@ -100,7 +100,7 @@ fn interfaces() -> io::Result<Vec<(String, i32)>> {
 }
 
 /// The paths in a folder; none if the folder is not there.
-fn entries(folder: &Path) -> io::Result<Vec<PathBuf>> {
+pub(super) fn entries(folder: &Path) -> io::Result<Vec<PathBuf>> {
     match fs::read_dir(folder) {
         Ok(entries) => entries
             .map(|entry| entry.map(|entry| entry.path()))
