@@ -77,7 +77,7 @@ pub async fn run(loaded: Loaded) -> anyhow::Result<()> {
     }
     let mut carry_over = datapath.carry_over;
     maps.settings
-        .set_carrying_over(false)
+        .end_carrying_over()
         .context("writing the settings")?;
     let counters = Arc::new(maps.counters);
 
@@ -298,6 +298,10 @@ fn look_at_the_kernel(config: &Config) -> anyhow::Result<Probe> {
     Ok(probe)
 }
 
+/// Longer than it takes to replace the programs of a node's interfaces, and shorter than it takes for
+/// connections to be given up.
+const CARRY_OVER_MAX: Duration = Duration::from_secs(5);
+
 /// Has this version's programs run in place of another one's. Where TC has no links the rest follows
 /// interface by interface, and the end of it with the last.
 fn take_over(
@@ -307,11 +311,13 @@ fn take_over(
     config: &Config,
 ) -> anyhow::Result<()> {
     let writing = "writing the settings";
-    settings.set_carrying_over(true).context(writing)?;
+    settings
+        .begin_carrying_over(CARRY_OVER_MAX)
+        .context(writing)?;
     let replaced = replace_programs(attacher, carry_over, config);
     // Not a moment longer, whatever came of it: unknown connections wait for it.
     if replaced.is_err() || !attacher.has_filters() {
-        settings.set_carrying_over(false).context(writing)?;
+        settings.end_carrying_over().context(writing)?;
     }
     replaced
 }

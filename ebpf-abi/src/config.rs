@@ -35,6 +35,9 @@ pub struct DatapathConfig {
     pub encrypted_mark: u32,
     /// MTU of the WireGuard device, bytes from the network header on; zero while there is none.
     pub encrypted_mtu: u32,
+    /// Until then (`CLOCK_MONOTONIC`) the connection table may still be filled from that of another
+    /// layout: what is not found in it may be known all the same. Zero almost always.
+    pub carrying_over_until_ns: u64,
     /// Zero.
     #[cfg(feature = "wider-layout")]
     pub _wider: u64,
@@ -47,12 +50,9 @@ impl DatapathConfig {
     pub const ENCRYPT: u32 = 2;
     /// Such traffic is dropped where it would leave in clear text.
     pub const STRICT: u32 = 4;
-    /// The connection table is still being filled from that of another layout: what is not found in
-    /// it may be known all the same.
-    pub const CARRYING_OVER: u32 = 8;
 }
 
 /// Bytes that the feature `wider-layout` adds.
 const WIDER: usize = if cfg!(feature = "wider-layout") { 8 } else { 0 };
 
-layout!(DatapathConfig, size = 56 + WIDER, node4 @ 8, node6 @ 12, snat_port_first @ 28, flags @ 44, encrypted_mtu @ 52);
+layout!(DatapathConfig, size = 64 + WIDER, node4 @ 8, node6 @ 12, snat_port_first @ 28, flags @ 44, encrypted_mtu @ 52, carrying_over_until_ns @ 56);

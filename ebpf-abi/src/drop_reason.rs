@@ -16,7 +16,7 @@ pub enum DropReason {
     NoSnatPort = 167,
     /// The routing table has no way to the backend.
     NoRoute = 169,
-    /// A connection that may be known is not found yet, see [`crate::DatapathConfig::CARRYING_OVER`].
+    /// A connection that may be known is not found yet, see [`crate::DatapathConfig::carrying_over_until_ns`].
     CarryingOver = 190,
     /// The packet is for a pod of another node and would have left unencrypted.
     Unencrypted = 195,

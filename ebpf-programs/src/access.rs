@@ -3,7 +3,7 @@
 use core::mem::size_of;
 
 use aya_ebpf::btf_maps::{LruHashMap, PerCpuArray};
-use aya_ebpf::helpers::generated::bpf_jiffies64;
+use aya_ebpf::helpers::generated::{bpf_jiffies64, bpf_ktime_get_ns};
 use bytemuck::Pod;
 use ebpf_abi::{Address, Counter, DatapathConfig, TrafficKey, TrafficValue};
 
@@ -95,6 +95,13 @@ pub fn copy<A: Address>(to: &mut A, from: A) {
         // SAFETY: an address is so many words of four bytes, and the reference is valid for writes.
         unsafe { to.add(word).write_volatile(from[word]) };
     }
+}
+
+/// `CLOCK_MONOTONIC`.
+#[inline(always)]
+pub fn now_ns() -> u64 {
+    // SAFETY: takes no argument and has no precondition.
+    unsafe { bpf_ktime_get_ns() }
 }
 
 /// Low half of `jiffies`. Differences are right as long as they stay below 2^32 ticks (49 days at

@@ -3,13 +3,12 @@
 
 use core::mem::{MaybeUninit, size_of};
 
-use aya_ebpf::helpers::bpf_ktime_get_ns;
 use ebpf_abi::conntrack::ConntrackKind;
 use ebpf_abi::event::{EventKind, ObservationPoint, ReplyState, ReportReason};
 use ebpf_abi::packet::Packet;
 use ebpf_abi::{ConntrackValue, Counter, DatapathConfig, DropReason, FlowEvent, FlowValue};
 
-use crate::access::{clear, config, count, jiffies};
+use crate::access::{clear, config, count, jiffies, now_ns};
 use crate::family::Ip;
 use crate::hook::Hook;
 use crate::log;
@@ -113,8 +112,7 @@ pub fn write(fill: impl FnOnce(&mut FlowEvent)) {
         return;
     };
     let event = zeroed(&mut entry);
-    // SAFETY: takes no argument and has no precondition.
-    event.monotonic_ns = unsafe { bpf_ktime_get_ns() };
+    event.monotonic_ns = now_ns();
     fill(event);
     entry.submit(0);
     count(Counter::EventsSent);

@@ -122,7 +122,7 @@ impl AttachTask {
         };
         carry_over.add_rest()?;
         self.settings
-            .set_carrying_over(false)
+            .end_carrying_over()
             .context("writing the settings")?;
         Ok(carry_over.forget()?)
     }

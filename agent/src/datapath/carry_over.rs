@@ -8,8 +8,8 @@
 //!    [`ebpf_abi`] for the rule);
 //! 3. the pins of the links move here, and the new programs take the place of the old ones, within
 //!    milliseconds for all;
-//! 4. what the old programs wrote meanwhile is added. Until then the settings carry the flag
-//!    `CARRYING_OVER`: TCP packets without an entry are dropped, and sent again by who sent them;
+//! 4. what the old programs wrote meanwhile is added. Until then, and five seconds at
+//!    most, TCP packets without an entry are dropped, and sent again by who sent them;
 //! 5. the old folder goes.
 //!
 //! An agent that ends on the way is no loss. Before step 3 the old version goes on, and what was made

@@ -3,6 +3,7 @@
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use std::net::IpAddr;
+use std::time::Duration;
 
 use aya::maps::{Array, MapData, MapError};
 use ebpf_abi::{Addr4, Addr6, DatapathConfig};
@@ -32,17 +33,25 @@ impl Settings {
         })
     }
 
+    /// Tells the programs that what they do not find in the connection table may be on its way there
+    /// from that of another version. After `at_most` they no longer believe it, should the agent end
+    /// before it says so.
+    pub fn begin_carrying_over(&self, at_most: Duration) -> Result<(), MapError> {
+        let now = nix::time::clock_gettime(nix::time::ClockId::CLOCK_MONOTONIC);
+        let until = now.map_or(Duration::ZERO, |now| Duration::from(now) + at_most);
+        self.set_carrying_over_until(u64::try_from(until.as_nanos()).unwrap_or_default())
+    }
+
+    /// Tells the programs that all connections of another version, if there was one, are in the table.
+    pub fn end_carrying_over(&self) -> Result<(), MapError> {
+        self.set_carrying_over_until(0)
+    }
+
     /// Writes the settings as they are, valid or not: what must not leave in clear text is known
-    /// before the addresses of the node are. Tells the programs whether what they do not find in the
-    /// connection table may be on its way there from that of another version.
-    pub fn set_carrying_over(&self, carrying_over: bool) -> Result<(), MapError> {
+    /// before the addresses of the node are.
+    fn set_carrying_over_until(&self, until_ns: u64) -> Result<(), MapError> {
         let mut shared = self.lock();
-        let flags = &mut shared.current.flags;
-        if carrying_over {
-            *flags |= DatapathConfig::CARRYING_OVER;
-        } else {
-            *flags &= !DatapathConfig::CARRYING_OVER;
-        }
+        shared.current.carrying_over_until_ns = until_ns;
         let current = shared.current;
         shared.map.set(0, current, 0)
     }
@@ -117,6 +126,7 @@ fn continued(earlier: &DatapathConfig, config: &Config) -> DatapathConfig {
         node4: earlier.node4,
         node6: earlier.node6,
         encrypted_mtu: earlier.encrypted_mtu,
+        carrying_over_until_ns: earlier.carrying_over_until_ns,
         ..from_config(config)
     }
 }

@@ -3,7 +3,7 @@
 use ebpf_abi::packet::Packet;
 use ebpf_abi::{ConntrackValue, DatapathConfig, Protocol, tcp};
 
-use crate::access::{entry, jiffies};
+use crate::access::{entry, jiffies, now_ns};
 use crate::family::Ip;
 
 /// The entry of a packet.
@@ -16,9 +16,10 @@ pub fn find<A: Ip>(packet: &Packet<A>) -> Option<&'static mut ConntrackValue<A>>
 /// must neither open a new one nor pass untranslated. TCP sends it again.
 #[inline(always)]
 pub fn may_be_carried_over<A: Ip>(packet: &Packet<A>, config: &DatapathConfig) -> bool {
-    config.flags & DatapathConfig::CARRYING_OVER != 0
+    config.carrying_over_until_ns != 0
         && packet.tuple.protocol == Protocol::TCP
         && !tcp::is_opening(packet.tcp_flags)
+        && now_ns() < config.carrying_over_until_ns
 }
 
 /// True if the packet starts a new connection on the ports of one that has ended.

@@ -15,6 +15,7 @@ mod test_run;
 mod turned;
 
 mod bad_input;
+mod carrying_over;
 mod encryption;
 mod events;
 mod forward;
