@@ -54,8 +54,19 @@ pub enum FrontendKind {
 pub struct FrontendEntry {
     /// The service's table.
     pub service: ServiceId,
-    /// Not reachable from outside the cluster.
-    pub internal: bool,
+    /// Who reaches it, and where.
+    pub reach: FrontendReach,
+}
+
+/// Who reaches a frontend, and where.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum FrontendReach {
+    /// Everybody, at its address.
+    Everybody,
+    /// Pods and processes of the cluster, at its address.
+    Cluster,
+    /// Everybody, at its address; pods and processes of this node at other nodes' addresses too.
+    NodePort,
 }
 
 /// A backend as the map holds it.

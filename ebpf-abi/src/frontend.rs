@@ -58,6 +58,9 @@ pub struct FrontendValue {
 impl FrontendValue {
     /// Reachable from pods and processes of the cluster only (a ClusterIP).
     pub const INTERNAL: u32 = 1;
+    /// The same port of every other node is this frontend as well, to pods and processes of this
+    /// node: a NodePort.
+    pub const NODE_PORT: u32 = 2;
 }
 
 /// Words of 64 bits in `FRONTEND_BITS`. With 20,000 frontends one packet in 26 for none of them is

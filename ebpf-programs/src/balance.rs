@@ -124,7 +124,7 @@ fn connection_of<A: Ip, H: EthernetHook>(
     let Some(config) = config() else {
         return Ok(None);
     };
-    if !frontend::may_concern(packet, config) {
+    if !frontend::may_concern(packet, place, config) {
         return Ok(None);
     }
     if let Some(entry) = conntrack::find(packet)
@@ -137,7 +137,7 @@ fn connection_of<A: Ip, H: EthernetHook>(
     if conntrack::may_be_carried_over(packet, config) && conntrack::find(packet).is_none() {
         return Err(DropReason::CarryingOver);
     }
-    let Some(frontend) = frontend::find(packet, place) else {
+    let Some(frontend) = frontend::find(packet, place, config) else {
         return Ok(None);
     };
     open::connection(hook, packet, &frontend, place, config)?;

@@ -268,6 +268,6 @@ fn answers_a_client(skb: &BareSkb<'_>) -> bool {
 
 #[inline(never)]
 fn is_from_remote<A: Ip>(packet: &Packet<A>) -> bool {
-    active().is_some_and(|config| frontend::may_concern(packet, config))
+    active().is_some_and(|config| frontend::may_concern(packet, Place::Uplink, config))
         && conntrack::find(packet).is_some_and(|entry| entry.kind == ConntrackKind::FROM_REMOTE)
 }

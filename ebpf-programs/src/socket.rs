@@ -20,7 +20,7 @@ use crate::access::{config, count, entry};
 use crate::emit;
 use crate::family::Ip;
 use crate::maps::{SOCKETS4, SOCKETS6};
-use crate::steps::select;
+use crate::steps::{frontend, select};
 
 /// Let the call go on.
 const ALLOW: i32 = 1;
@@ -182,11 +182,14 @@ struct Dial<A> {
 #[inline(always)]
 fn translate<A: SocketIp>(call: &Call, dialled: Peer<A>) -> Answer<A> {
     let protocol = call.protocol();
-    if !matches!(protocol, Protocol::TCP | Protocol::UDP) || config().is_none() {
+    if !matches!(protocol, Protocol::TCP | Protocol::UDP) {
         return Answer::Unchanged;
     }
-    let Some(frontend) = A::frontend(&FrontendKey::new(dialled.address, dialled.port, protocol))
-    else {
+    let Some(config) = config() else {
+        return Answer::Unchanged;
+    };
+    let key = FrontendKey::new(dialled.address, dialled.port, protocol);
+    let Some(frontend) = frontend::from_inside(&key, config) else {
         return Answer::Unchanged;
     };
     let service = frontend.service;

@@ -19,7 +19,9 @@ use std::collections::{BTreeMap, BTreeSet};
 use ebpf_abi::{BackendId, ServiceId};
 
 use super::desired::{Desired, DesiredService};
-use super::{BackendAddress, FrontendAddress, FrontendEntry, FrontendKind, ServiceKey};
+use super::{
+    BackendAddress, FrontendAddress, FrontendEntry, FrontendKind, FrontendReach, ServiceKey,
+};
 
 /// What the maps hold.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -230,14 +232,13 @@ impl Wanted {
         external_cluster_ip: bool,
     ) {
         for (frontend, kind) in &service.frontends {
-            let internal = *kind == FrontendKind::ClusterIp && !external_cluster_ip;
-            self.frontends.insert(
-                *frontend,
-                FrontendEntry {
-                    service: id,
-                    internal,
-                },
-            );
+            let reach = match kind {
+                FrontendKind::ClusterIp if !external_cluster_ip => FrontendReach::Cluster,
+                FrontendKind::NodePort => FrontendReach::NodePort,
+                _ => FrontendReach::Everybody,
+            };
+            self.frontends
+                .insert(*frontend, FrontendEntry { service: id, reach });
         }
         let mut table = Table::default();
         for address in service.backends.keys() {

@@ -2,7 +2,7 @@
 
 use ebpf_abi::frontend::frontend_bit;
 use ebpf_abi::packet::Packet;
-use ebpf_abi::{DatapathConfig, FrontendKey, FrontendValue, Tuple};
+use ebpf_abi::{Be16, DatapathConfig, FrontendKey, FrontendValue, IpcacheValue, Tuple};
 
 use crate::balance::Place;
 use crate::family::Ip;
@@ -13,24 +13,55 @@ use crate::maps::FRONTEND_BITS;
 ///
 /// Answers to connections of the node's own address come to a port of its range.
 #[inline(always)]
-pub fn may_concern<A: Ip>(packet: &Packet<A>, config: &DatapathConfig) -> bool {
+pub fn may_concern<A: Ip>(packet: &Packet<A>, place: Place, config: &DatapathConfig) -> bool {
     let Tuple {
         destination,
         destination_port,
         ..
     } = packet.tuple;
-    let (word, bit) = frontend_bit(destination, destination_port);
     let port = destination_port.get();
-    FRONTEND_BITS.get(word).is_some_and(|bits| bits & bit != 0)
+    may_be_frontend(destination, destination_port)
         || (config.snat_port_first..=config.snat_port_last).contains(&port)
+        || place == Place::Pod && may_be_frontend(A::node(config), destination_port)
+}
+
+#[inline(always)]
+fn may_be_frontend<A: Ip>(address: A, port: Be16) -> bool {
+    let (word, bit) = frontend_bit(address, port);
+    FRONTEND_BITS.get(word).is_some_and(|bits| bits & bit != 0)
 }
 
 /// The frontend a packet dials, if it may be dialled from here.
 #[inline(always)]
-pub fn find<A: Ip>(packet: &Packet<A>, place: Place) -> Option<FrontendValue> {
+pub fn find<A: Ip>(
+    packet: &Packet<A>,
+    place: Place,
+    config: &DatapathConfig,
+) -> Option<FrontendValue> {
     let tuple = &packet.tuple;
     let key = FrontendKey::new(tuple.destination, tuple.destination_port, tuple.protocol);
-    let frontend = A::frontend(&key)?;
-    let internal = frontend.flags & FrontendValue::INTERNAL != 0;
-    (place == Place::Pod || !internal).then_some(frontend)
+    if place == Place::Pod {
+        return from_inside(&key, config);
+    }
+    A::frontend(&key).filter(|frontend| frontend.flags & FrontendValue::INTERNAL == 0)
+}
+
+/// The frontend that a pod or a process of this node dials.
+///
+/// One at another node's NodePort as well: that node may be reached by the WireGuard device alone, or
+/// not at all, while its backends have a way of their own.
+#[inline(always)]
+pub fn from_inside<A: Ip>(key: &FrontendKey<A>, config: &DatapathConfig) -> Option<FrontendValue> {
+    A::frontend(key).or_else(|| {
+        let here = FrontendKey::new(A::node(config), key.port, key.protocol);
+        let frontend = A::frontend(&here)?;
+        let is_node_port = frontend.flags & FrontendValue::NODE_PORT != 0;
+        (is_node_port && is_node(&key.address)).then_some(frontend)
+    })
+}
+
+/// True for an address of a node of the cluster. Known while encryption is on.
+#[inline(always)]
+fn is_node<A: Ip>(address: &A) -> bool {
+    A::ipcache(address).is_some_and(|known| known.has(IpcacheValue::NODE))
 }

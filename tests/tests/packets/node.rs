@@ -24,7 +24,7 @@ use weir_agent::datapath::settings::Settings;
 use weir_agent::datapath::{LoadError, Loaded, load};
 use weir_agent::encryption::desired::ranges::Ranges;
 use weir_agent::lb::apply::LbMaps;
-use weir_agent::lb::{BackendAddress, FrontendAddress, FrontendEntry};
+use weir_agent::lb::{BackendAddress, FrontendAddress, FrontendEntry, FrontendReach};
 use weir_agent::state::L4Protocol;
 
 use crate::network::{self, Wire, families, ifindex};
@@ -192,15 +192,20 @@ impl Node {
 
     /// A TCP and a UDP frontend for clients anywhere.
     pub fn frontend(&mut self, address: SocketAddr, service: u32) {
-        self.add_frontend(address, service, false);
+        self.add_frontend(address, service, FrontendReach::Everybody);
     }
 
     /// Likewise for the inside only.
     pub fn internal_frontend(&mut self, address: SocketAddr, service: u32) {
-        self.add_frontend(address, service, true);
+        self.add_frontend(address, service, FrontendReach::Cluster);
     }
 
-    fn add_frontend(&mut self, address: SocketAddr, service: u32, internal: bool) {
+    /// A NodePort at this node.
+    pub fn node_port(&mut self, address: SocketAddr, service: u32) {
+        self.add_frontend(address, service, FrontendReach::NodePort);
+    }
+
+    fn add_frontend(&mut self, address: SocketAddr, service: u32, reach: FrontendReach) {
         for protocol in [L4Protocol::Tcp, L4Protocol::Udp] {
             let frontend = FrontendAddress {
                 ip: address.ip(),
@@ -209,7 +214,7 @@ impl Node {
             };
             let entry = FrontendEntry {
                 service: ServiceId(service),
-                internal,
+                reach,
             };
             self.balancer()
                 .insert_frontend(&frontend, entry)

@@ -1,8 +1,11 @@
 //! The TC hooks of pods and of the uplink: what pods dial, and answers on their way out.
 
-use ebpf_abi::Counter;
+use std::net::SocketAddr;
+
 use ebpf_abi::conntrack::ConntrackKind;
 use ebpf_abi::tcp::{ACK, FIN, SYN};
+use ebpf_abi::{Counter, IpcacheValue, NodeId};
+use weir_agent::encryption::Prefix;
 
 use crate::network::{Addresses, at, families};
 use crate::node::{Hook, Node, Verdict, on_node};
@@ -13,7 +16,7 @@ const SERVICE: u32 = 7;
 const POD_PORT: u16 = 45_000;
 
 /// A pod of this node as a client.
-fn pod(of: &Addresses) -> std::net::SocketAddr {
+fn pod(of: &Addresses) -> SocketAddr {
     at(of.local2, POD_PORT)
 }
 
@@ -34,7 +37,7 @@ fn an_internal_frontend_is_nothing_to_clients_outside() {
 }
 
 /// A pod's connection and its answer, with the backend here or elsewhere.
-fn pod_connects(node: &mut Node, of: &Addresses, frontend: std::net::SocketAddr, local: bool) {
+fn pod_connects(node: &mut Node, of: &Addresses, frontend: SocketAddr, local: bool) {
     let backend = if local { of.local } else { of.remote };
     node.backend(SERVICE, backend, local);
     for transport in OPENERS {
@@ -273,4 +276,59 @@ fn a_pods_packet_to_a_frontend_without_backends_is_dropped() {
             node.expect_counted(&[(Counter::DropNoBackend, 1)]);
         }
     });
+}
+
+const NODE_PORT: u16 = 30_080;
+
+#[test]
+fn a_pod_reaches_the_node_ports_of_other_nodes() {
+    for local in [true, false] {
+        on_node(|node| {
+            for of in families() {
+                let there = at(of.remote2, NODE_PORT);
+                know(node, there, IpcacheValue::NODE);
+                node.node_port(at(of.node, NODE_PORT), SERVICE);
+                pod_connects(node, &of, there, local);
+            }
+        });
+    }
+}
+
+#[test]
+fn only_pods_and_only_nodes_have_the_node_ports_of_this_node() {
+    on_node(|node| {
+        for of in families() {
+            let there = at(of.remote2, NODE_PORT);
+            node.backend(SERVICE, of.local, true);
+            node.node_port(at(of.node, NODE_PORT), SERVICE);
+            let expect_untouched = |node: &mut Node, hook, source, destination| {
+                for transport in OPENERS {
+                    let packet = Packet::of(source, destination, transport);
+                    node.expect_untouched(hook, &packet);
+                }
+            };
+            expect_untouched(node, Hook::PodFrom, pod(&of), there);
+            know(node, there, IpcacheValue::POD);
+            expect_untouched(node, Hook::PodFrom, pod(&of), there);
+
+            know(node, there, IpcacheValue::NODE);
+            expect_untouched(node, Hook::Xdp, of.client, there);
+            expect_untouched(node, Hook::UplinkIn, of.client, there);
+            // A port of the node's address, but no NodePort.
+            node.frontend(at(of.node, NODE_PORT + 1), SERVICE);
+            expect_untouched(node, Hook::PodFrom, pod(&of), at(there, NODE_PORT + 1));
+        }
+        assert_eq!(node.entries(), 0);
+    });
+}
+
+/// Makes an address known as one with these flags.
+fn know(node: &mut Node, address: SocketAddr, flags: u32) {
+    let value = IpcacheValue {
+        node: NodeId(9),
+        flags,
+    };
+    let ranges = [(Prefix::from(address.ip()), value)];
+    let maps = node.encryption();
+    maps.set_ranges(&ranges.into()).expect("IPCACHE");
 }

@@ -15,7 +15,7 @@ use crate::datapath::load::LoadError;
 use crate::datapath::settings::Settings;
 use crate::lb::apply::LbMaps;
 use crate::lb::fit::Capacity;
-use crate::lb::{BackendAddress, FrontendAddress, FrontendEntry};
+use crate::lb::{BackendAddress, FrontendAddress, FrontendEntry, FrontendReach};
 use crate::state::L4Protocol;
 
 /// `BPF_F_INNER_MAP` (include/uapi/linux/bpf.h): arrays of any size fit into one outer map (5.10).
@@ -67,14 +67,15 @@ fn frontend_of<A: ebpf_abi::Address + Into<IpAddr>>(
         port: key.port.get(),
         protocol: read_protocol(key.protocol),
     };
-    let internal = value.flags & FrontendValue::INTERNAL != 0;
-    (
-        frontend,
-        FrontendEntry {
-            service: value.service,
-            internal,
-        },
-    )
+    let reach = if value.flags & FrontendValue::INTERNAL != 0 {
+        FrontendReach::Cluster
+    } else if value.flags & FrontendValue::NODE_PORT != 0 {
+        FrontendReach::NodePort
+    } else {
+        FrontendReach::Everybody
+    };
+    let service = value.service;
+    (frontend, FrontendEntry { service, reach })
 }
 
 fn backend_value<A>(address: A, backend: &BackendAddress) -> BackendValue<A> {
@@ -231,10 +232,10 @@ impl LbMaps for BalancerMaps {
         frontend: &FrontendAddress,
         entry: FrontendEntry,
     ) -> Result<(), MapError> {
-        let flags = if entry.internal {
-            FrontendValue::INTERNAL
-        } else {
-            0
+        let flags = match entry.reach {
+            FrontendReach::Everybody => 0,
+            FrontendReach::Cluster => FrontendValue::INTERNAL,
+            FrontendReach::NodePort => FrontendValue::NODE_PORT,
         };
         let value = FrontendValue {
             service: entry.service,

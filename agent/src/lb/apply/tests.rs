@@ -1,5 +1,6 @@
 use std::net::{IpAddr, Ipv4Addr};
 
+use super::super::FrontendReach;
 use super::super::memory::{MemoryMaps, Refused};
 use super::*;
 use crate::state::L4Protocol;
@@ -35,7 +36,7 @@ fn swap(numbers: &[u32], slots: u32) -> Step {
 fn steps() -> Vec<Step> {
     let entry = FrontendEntry {
         service: SERVICE,
-        internal: false,
+        reach: FrontendReach::Everybody,
     };
     vec![
         Step::InsertBackend(BackendId(1), backend(1)),

@@ -280,7 +280,9 @@ fn cluster_ips_are_internal_unless_opened() {
         let found: Vec<_> = steps
             .iter()
             .filter_map(|step| match step {
-                Step::InsertFrontend(frontend, entry) if entry.internal => Some(*frontend),
+                Step::InsertFrontend(frontend, entry) if entry.reach == FrontendReach::Cluster => {
+                    Some(*frontend)
+                }
                 _ => None,
             })
             .collect();

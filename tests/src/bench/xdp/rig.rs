@@ -14,7 +14,7 @@ use weir_agent::config::{ByteSize, Config, Count};
 use weir_agent::datapath::interfaces::UplinkAddresses;
 use weir_agent::datapath::load::{Loaded, load};
 use weir_agent::lb::apply::LbMaps;
-use weir_agent::lb::{BackendAddress, FrontendAddress, FrontendEntry};
+use weir_agent::lb::{BackendAddress, FrontendAddress, FrontendEntry, FrontendReach};
 use weir_agent::state::L4Protocol;
 
 use super::cases::{CLIENT_PORT, Case, Flows, Path, Tables};
@@ -325,7 +325,7 @@ fn insert_frontends(
         };
         let entry = FrontendEntry {
             service,
-            internal: false,
+            reach: FrontendReach::Everybody,
         };
         balancer.insert_frontend(&frontend, entry)?;
     }

@@ -36,7 +36,15 @@ fn services_errors_and_fragments_stay_inside_the_tunnel() -> Result<()> {
         let report = client.http(address, NODE_PORT).requests(60).run()?;
         assert_eq!((report.failed, report.backends.len()), (0, 4), "{report:?}");
     }
-    // From a pod, whose socket is translated at connect.
+    // From a pod and a process of another node, whose sockets are translated at connect.
+    let here: &Place = cluster.node(asker.node_name())?;
+    let there = cluster.node(remote(&cluster)?.node_name())?.address();
+    for inside in [asker, here] {
+        for address in there.both() {
+            let report = inside.http(address, NODE_PORT).requests(60).run()?;
+            assert_eq!((report.failed, report.backends.len()), (0, 4), "{report:?}");
+        }
+    }
     for address in plan::cluster_ip(0).both() {
         let report = asker.http(address, HTTP).requests(60).run()?;
         assert_eq!((report.failed, report.backends.len()), (0, 4), "{report:?}");
