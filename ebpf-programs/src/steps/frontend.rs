@@ -2,7 +2,9 @@
 
 use ebpf_abi::frontend::frontend_bit;
 use ebpf_abi::packet::Packet;
-use ebpf_abi::{Be16, DatapathConfig, FrontendKey, FrontendValue, IpcacheValue, Tuple};
+use ebpf_abi::{
+    Be16, DatapathConfig, FrontendKey, FrontendValue, IpcacheValue, Protocol, ServiceId, Tuple,
+};
 
 use crate::balance::Place;
 use crate::family::Ip;
@@ -47,21 +49,36 @@ pub fn find<A: Ip>(
 }
 
 /// The frontend that a pod or a process of this node dials.
-///
-/// One at another node's NodePort as well: that node may be reached by the WireGuard device alone, or
-/// not at all, while its backends have a way of their own.
 #[inline(always)]
 pub fn from_inside<A: Ip>(key: &FrontendKey<A>, config: &DatapathConfig) -> Option<FrontendValue> {
     A::frontend(key).or_else(|| {
-        let here = FrontendKey::new(A::node(config), key.port, key.protocol);
-        let frontend = A::frontend(&here)?;
-        let is_node_port = frontend.flags & FrontendValue::NODE_PORT != 0;
-        (is_node_port && is_node(&key.address)).then_some(frontend)
+        let service = of_another_node(&key.address, key.port, key.protocol, config);
+        let flags = FrontendValue::NODE_PORT;
+        (service != NONE).then_some(FrontendValue { service, flags })
     })
 }
 
-/// True for an address of a node of the cluster. Known while encryption is on.
-#[inline(always)]
-fn is_node<A: Ip>(address: &A) -> bool {
-    A::ipcache(address).is_some_and(|known| known.has(IpcacheValue::NODE))
+/// No service has this number.
+const NONE: ServiceId = ServiceId(0);
+
+/// The service whose NodePort is dialled at another node: that may be reached by the WireGuard device
+/// alone, or not at all, while its backends have a way of their own. Known while encryption is on.
+///
+/// Not inlined: its keys take stack that the chain of calls has not.
+#[inline(never)]
+fn of_another_node<A: Ip>(
+    address: &A,
+    port: Be16,
+    protocol: Protocol,
+    config: &DatapathConfig,
+) -> ServiceId {
+    let Some(here) = A::frontend(&FrontendKey::new(A::node(config), port, protocol)) else {
+        return NONE;
+    };
+    let is_node = || A::ipcache(address).is_some_and(|known| known.has(IpcacheValue::NODE));
+    if here.flags & FrontendValue::NODE_PORT != 0 && is_node() {
+        here.service
+    } else {
+        NONE
+    }
 }

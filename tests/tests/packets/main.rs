@@ -26,3 +26,4 @@ mod moves;
 mod open;
 mod pods;
 mod ports;
+mod stack;
