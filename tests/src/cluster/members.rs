@@ -55,6 +55,17 @@ impl Node {
         start_server(&self.place, self.address(), &self.log, &self.server)
     }
 
+    /// Removes what the kernel has of the data plane, as a reboot does: programs, maps and pins.
+    ///
+    /// # Errors
+    ///
+    /// When nothing can be run on the node.
+    pub fn forget_data_plane(&self) -> Result<()> {
+        let forget = "rm -rf /sys/fs/bpf/weir
+            for link in $(ls /sys/class/net); do tc qdisc delete dev $link clsact || true; done";
+        self.output("sh", &["-c", forget]).map(drop)
+    }
+
     pub(super) fn detach(&self) {
         self.agent.iter().for_each(Agent::detach);
         lock(&self.server).take();

@@ -180,9 +180,7 @@ fn without_the_api_server_nodes_serve_on_over_a_kill_and_a_reboot() -> Result<()
 
     // A reboot leaves nothing in the kernel: what is served after it comes from the files alone.
     node2.agent()?.kill9()?;
-    let forget = "rm -rf /sys/fs/bpf/weir
-        for link in $(ls /sys/class/net); do tc qdisc delete dev $link clsact || true; done";
-    node2.output("sh", &["-c", forget])?;
+    node2.forget_data_plane()?;
     let traffic = cluster.client(EVERYWHERE)?.http(cluster.vips(0)[0], HTTP);
     let traffic = traffic.requests(30).parallel(10);
     let report = traffic.timeout(Duration::from_millis(300)).run()?;
@@ -194,15 +192,19 @@ fn without_the_api_server_nodes_serve_on_over_a_kill_and_a_reboot() -> Result<()
 
     control_plane.start_api_server()?;
     move_to(&cluster, &control_plane, "node3")?;
-    for node in cluster.nodes() {
-        let what = format!("{} to be content", node.name());
-        wait::until(&what, BACK, || {
+    wait_for_content(&cluster)?;
+    wait_for_records(&cluster, &control_plane.client())
+}
+
+/// Waits until no node has anything to complain about.
+pub fn wait_for_content(cluster: &Cluster) -> Result<()> {
+    cluster.nodes().iter().try_for_each(|node| {
+        wait::until(&format!("{} to be content", node.name()), BACK, || {
             let problems = node.agent()?.status()?.problems();
             ensure!(problems.is_empty(), "{problems:?}");
             Ok(())
-        })?;
-    }
-    wait_for_records(&cluster, &control_plane.client())
+        })
+    })
 }
 
 /// Waits until the agent has written all kinds to its files, with the backends of `web`.

@@ -10,9 +10,10 @@ use anyhow::{Context, Result, ensure};
 use serde_json::json;
 use weir_tests::agent::{Agent, AgentConfig};
 use weir_tests::binary::Binary;
-use weir_tests::{Losses, wait};
+use weir_tests::{Losses, control_plane, wait};
 
 use self::load::{UnderLoad, a_moment};
+use crate::api_server;
 use crate::setting::{SOON, ordinary, start_with_web};
 
 /// How often an agent is killed.
@@ -70,6 +71,42 @@ fn features_come_and_go_without_a_loss() -> Result<()> {
         }
         a_moment()?;
     }
+    load.stop()?.assert_nothing_lost()
+}
+
+/// Nodes that begin anew are not needed for what goes through others.
+#[test]
+fn a_reboot_costs_the_other_node_nothing() -> Result<()> {
+    let cluster = start_with_web(&ordinary("reboot"))?;
+    let load = UnderLoad::start(&cluster)?;
+    let node2 = cluster.node("node2")?;
+    let agent = node2.agent()?;
+    agent.kill9()?;
+    node2.forget_data_plane()?;
+    a_moment()?;
+    agent.start()?;
+    ensure!(!agent.status()?.is_adopted(), "it began anew");
+    a_moment()?;
+    load.stop()?.assert_nothing_lost()
+}
+
+#[test]
+fn a_restart_without_the_api_server_costs_nothing() -> Result<()> {
+    if !control_plane::is_available() {
+        return Ok(());
+    }
+    let (cluster, mut control_plane) = api_server::start("apiload", AgentConfig::default())?;
+    let load = UnderLoad::start(&cluster)?;
+    control_plane.kill_api_server();
+    for node in cluster.nodes() {
+        let agent = node.agent()?;
+        agent.kill9()?;
+        agent.start()?;
+        assert!(agent.status()?.is_adopted());
+    }
+    a_moment()?;
+    control_plane.start_api_server()?;
+    api_server::wait_for_content(&cluster)?;
     load.stop()?.assert_nothing_lost()
 }
 

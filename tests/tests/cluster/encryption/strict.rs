@@ -139,14 +139,14 @@ fn a_pod_does_not_reach_another_node_before_it_is_a_peer() -> Result<()> {
 /// Removes what a reboot removes.
 fn forget_everything(node: &Node) -> Result<()> {
     let remove = format!(
-        "rm -rf /sys/fs/bpf/weir; ip link delete {DEVICE} || true
+        "ip link delete {DEVICE} || true
          for family in -4 -6; do
              ip $family route flush table 51871 || true
              ip $family rule show | sed -n 's/^\\([0-9]*\\):.*proto 119.*/\\1/p' |
                  while read -r priority; do ip $family rule delete priority $priority; done
-         done
-         for link in $(ls /sys/class/net); do tc qdisc delete dev $link clsact || true; done"
+         done"
     );
+    node.forget_data_plane()?;
     node.output("sh", &["-c", &remove]).map(drop)?;
     for family in ["-4", "-6"] {
         let rules = node.output("ip", &[family, "rule", "show"])?;
