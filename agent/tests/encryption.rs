@@ -10,6 +10,8 @@ mod node;
 mod device;
 #[path = "encryption/many.rs"]
 mod many;
+#[path = "encryption/session.rs"]
+mod session;
 #[path = "encryption/tools.rs"]
 mod tools;
 #[path = "encryption/traffic.rs"]

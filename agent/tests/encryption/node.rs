@@ -5,7 +5,8 @@ use std::net::{IpAddr, SocketAddr};
 use std::path::PathBuf;
 use std::process::Command;
 use std::sync::mpsc;
-use std::thread::JoinHandle;
+use std::thread::{self, JoinHandle};
+use std::time::{Duration, Instant};
 
 use weir_agent::encryption::device::{Backend, Device, DeviceSettings, DeviceState, ProcessPaths};
 use weir_agent::encryption::key::{PrivateKey, PublicKey};
@@ -36,8 +37,20 @@ pub fn backend() -> Backend {
     }
 }
 
+/// How long anything may take.
+const DEADLINE: Duration = Duration::from_secs(10);
+
+/// Waits until something is so.
+pub fn eventually(what: &str, mut so: impl FnMut() -> bool) {
+    let deadline = Instant::now() + patiently(DEADLINE);
+    while !so() {
+        assert!(Instant::now() < deadline, "{what}: not within {DEADLINE:?}");
+        thread::sleep(Duration::from_millis(10));
+    }
+}
+
 /// Longer on machines that say that they are slow, as emulated ones do (`WEIR_PATIENCE`).
-pub fn patiently(usual: std::time::Duration) -> std::time::Duration {
+pub fn patiently(usual: Duration) -> Duration {
     let factor = std::env::var("WEIR_PATIENCE").ok();
     usual * factor.and_then(|it| it.parse().ok()).unwrap_or(1)
 }
