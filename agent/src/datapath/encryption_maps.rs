@@ -3,11 +3,12 @@
 use aya::maps::lpm_trie::{Key, LpmTrie};
 use aya::maps::{MapData, MapError, PerCpuHashMap};
 use ebpf_abi::{Addr4, Addr6, IpcacheValue, NodeId, TrafficKey, TrafficValue};
+use itertools::{EitherOrBoth, Itertools};
 use std::net::IpAddr;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use crate::encryption::Prefix;
-use crate::encryption::desired::ranges::Ranges;
+use crate::encryption::desired::ranges::{Ranges, by_prefix};
 use crate::encryption::snapshot::handle::{Account, ReadAccount};
 
 /// The maps: whose an address is, and how much went where.
@@ -46,29 +47,40 @@ impl EncryptionMaps {
     /// Likewise, where it is known what they are.
     pub fn write_ranges(&mut self, actual: &Ranges, desired: &Ranges) -> Result<usize, MapError> {
         let mut writes = 0;
-        for (prefix, value) in desired {
-            if actual.get(prefix) != Some(value) {
-                match prefix.address() {
-                    IpAddr::V4(ip) => {
-                        self.ipcache4
-                            .insert(&key(*prefix, Addr4::from(ip)), value, 0)
-                    }
-                    IpAddr::V6(ip) => {
-                        self.ipcache6
-                            .insert(&key(*prefix, Addr6::from(ip)), value, 0)
-                    }
-                }?;
-                writes += 1;
+        let mut gone = Vec::new();
+        for range in actual.iter().merge_join_by(desired, by_prefix) {
+            match range {
+                EitherOrBoth::Left((prefix, _)) => gone.push(*prefix),
+                EitherOrBoth::Both((_, is), (_, wanted)) if is == wanted => {}
+                EitherOrBoth::Both(_, (prefix, value)) | EitherOrBoth::Right((prefix, value)) => {
+                    self.insert(*prefix, *value)?;
+                    writes += 1;
+                }
             }
         }
-        for prefix in actual.keys().filter(|prefix| !desired.contains_key(prefix)) {
-            match prefix.address() {
-                IpAddr::V4(ip) => self.ipcache4.remove(&key(*prefix, Addr4::from(ip))),
-                IpAddr::V6(ip) => self.ipcache6.remove(&key(*prefix, Addr6::from(ip))),
-            }?;
+        for prefix in gone {
+            self.remove(prefix)?;
             writes += 1;
         }
         Ok(writes)
+    }
+
+    fn insert(&mut self, prefix: Prefix, value: IpcacheValue) -> Result<(), MapError> {
+        match prefix.address() {
+            IpAddr::V4(ip) => self
+                .ipcache4
+                .insert(&key(prefix, Addr4::from(ip)), value, 0),
+            IpAddr::V6(ip) => self
+                .ipcache6
+                .insert(&key(prefix, Addr6::from(ip)), value, 0),
+        }
+    }
+
+    fn remove(&mut self, prefix: Prefix) -> Result<(), MapError> {
+        match prefix.address() {
+            IpAddr::V4(ip) => self.ipcache4.remove(&key(prefix, Addr4::from(ip))),
+            IpAddr::V6(ip) => self.ipcache6.remove(&key(prefix, Addr6::from(ip))),
+        }
     }
 }
 

@@ -15,6 +15,7 @@ use std::fmt;
 use std::io;
 use std::num::NonZeroU16;
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 use std::time::Duration;
 
 use wireguard_control::Backend as ControlBackend;
@@ -221,13 +222,13 @@ impl Device {
     /// What it is, as far as this object knows: as it was read last, and with what was changed by
     /// this object since. Of [`DeviceState::traffic`] and of endpoints the device learns more by
     /// itself; see [`Self::forget`].
-    pub async fn state(&self) -> Result<DeviceState, DeviceError> {
+    pub async fn state(&self) -> Result<Arc<DeviceState>, DeviceError> {
         if let Some(state) = self.known.state() {
             return Ok(state);
         }
         let read = apply::read(&self.name, self.backend).await;
-        let state = read.map_err(self.failed("read the state of"))?;
-        self.known.set(state.clone());
+        let state = Arc::new(read.map_err(self.failed("read the state of"))?);
+        self.known.set(Arc::clone(&state));
         Ok(state)
     }
 

@@ -187,8 +187,7 @@ impl<A: AttachDevice> Encryption<A> {
             .context("publishing this node's key")?;
         let (records, wrong) = self.published.read();
         let mut problems: Vec<_> = wrong.into_iter().map(record_problem).collect();
-        let device_state = self.device_state().await;
-        let in_use = keys_in_use(&device_state);
+        let in_use = keys_in_use(&*self.device_state().await);
         let inputs = Inputs {
             node_name: &self.node_name,
             own_key: own.active.key.public(),
@@ -217,10 +216,7 @@ impl<A: AttachDevice> Encryption<A> {
         };
         let wanted = routes::routing(&desired, to_device, &self.config)?;
         self.route(wanted).await?;
-        self.set_ranges(ranges.clone())?;
-        self.guarded
-            .write(&ranges)
-            .context("keeping the guarded ranges")?;
+        self.set_ranges(ranges)?;
         problems.extend(self.findings(&desired)?);
         problems.extend(tunnels.fragmented().map(fragmented_problem));
         let snapshot = self.snapshot(&own, &desired, &device_state);

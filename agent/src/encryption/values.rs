@@ -243,6 +243,11 @@ impl Prefix {
         self.0.contains(&other.0)
     }
 
+    /// This range and all that cover it, the narrowest first.
+    pub fn and_wider(self) -> impl Iterator<Item = Self> {
+        std::iter::successors(Some(self.0), IpNet::supernet).map(Self)
+    }
+
     /// Whether an address lies in both.
     pub fn overlaps(self, other: Self) -> bool {
         self.0.contains(&other.0) || other.0.contains(&self.0)

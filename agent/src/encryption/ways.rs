@@ -26,7 +26,10 @@ pub struct Ways {
 
 /// What fits into the tunnels, by the peers' endpoints.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct Tunnels(BTreeMap<IpAddr, TunnelMtu>);
+pub struct Tunnels {
+    by_endpoint: BTreeMap<IpAddr, TunnelMtu>,
+    device: Option<u32>,
+}
 
 impl Ways {
     /// Looks at the ways to `endpoints`, and forgets all others.
@@ -75,25 +78,33 @@ impl Ways {
             };
             Some((*endpoint, mtu::tunnel(underlay, family, true)))
         });
-        Tunnels(tunnels.collect())
+        let by_endpoint: BTreeMap<_, _> = tunnels.collect();
+        let device = mtu::device(by_endpoint.values().copied());
+        Tunnels {
+            by_endpoint,
+            device,
+        }
     }
 }
 
 impl Tunnels {
     /// MTU of the device, in bytes: that of its widest tunnel. `None` without any.
     pub fn device(&self) -> Option<u32> {
-        mtu::device(self.0.values().copied())
+        self.device
     }
 
     /// MTU of the routes to a peer where it is less than that of the device.
     pub fn route(&self, endpoint: IpAddr) -> Option<u32> {
-        let tunnel = self.0.get(&endpoint)?;
-        mtu::route(*tunnel, self.device()?)
+        let tunnel = self.by_endpoint.get(&endpoint)?;
+        mtu::route(*tunnel, self.device?)
     }
 
     /// Endpoints whose packets are sent in fragments, as their way is too narrow.
     pub fn fragmented(&self) -> impl Iterator<Item = IpAddr> {
-        let narrow = self.0.iter().filter(|(_, tunnel)| tunnel.fragments);
+        let narrow = self
+            .by_endpoint
+            .iter()
+            .filter(|(_, tunnel)| tunnel.fragments);
         narrow.map(|(endpoint, _)| *endpoint)
     }
 }

@@ -232,7 +232,8 @@ impl Node {
         let (settings, paths) = (self.settings(), self.paths());
         self.block_on(async move |netlink| {
             let device = Device::create(&netlink, &settings, backend(), &paths).await;
-            device.expect("adopted").state().await.expect("answers")
+            let state = device.expect("adopted").state().await;
+            (*state.expect("answers")).clone()
         })
     }
 

@@ -111,9 +111,9 @@ fn a_new_key_is_made_known_by_a_handshake() {
         let device = device.expect("adopted");
         device.set_private_key(&key, &[]).await.expect("set");
         device.call(&peers, key.public()).await.expect("called");
-        let actual = device.state().await.expect("answers").peers;
+        let actual = device.state().await.expect("answers");
         assert_eq!(
-            actual[&two_key(&peers)].keepalive_seconds,
+            actual.peers[&two_key(&peers)].keepalive_seconds,
             None,
             "as it was"
         );

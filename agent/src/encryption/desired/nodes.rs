@@ -4,7 +4,7 @@
 //! whose name comes first; without a time of creation a Node is younger than all with one. That is
 //! the same on every node and cannot be won by a newcomer.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, HashMap};
 use std::net::{IpAddr, SocketAddr};
 
 use super::Inputs;
@@ -67,7 +67,7 @@ pub enum Standing {
 }
 
 /// All nodes, the oldest first, and what is wrong with their objects.
-pub fn members(state: &ClusterState, inputs: &Inputs<'_>) -> (Vec<Member>, Vec<Problem>) {
+pub fn members<'a>(state: &'a ClusterState, inputs: &Inputs<'a>) -> (Vec<Member>, Vec<Problem>) {
     let mut nodes: Vec<&Node> = state.nodes().collect();
     nodes.sort_by_key(|node| (age_rank(node), node.name.as_str()));
     let mut claims = Claims::default();
@@ -78,11 +78,12 @@ pub fn members(state: &ClusterState, inputs: &Inputs<'_>) -> (Vec<Member>, Vec<P
     for node in &nodes {
         claims.take_addresses(node);
     }
+    claims.note_own_families(inputs.node_name);
     claims.keys.extend(
         [Some(inputs.own_key), inputs.own_next_key]
             .into_iter()
             .flatten()
-            .map(|key| (key, inputs.node_name.to_owned())),
+            .map(|key| (key, inputs.node_name)),
     );
     let pods = pods_of_nodes_without_ranges(state);
     let (own, others): (Vec<&Node>, Vec<&Node>) =
@@ -136,7 +137,9 @@ struct Claims<'a> {
     addresses: BTreeMap<IpAddr, &'a str>,
     /// By first address; no two overlap.
     pods: BTreeMap<IpAddr, (Prefix, &'a str)>,
-    keys: BTreeMap<PublicKey, String>,
+    keys: HashMap<PublicKey, &'a str>,
+    /// The families in which this node has an address, IPv4 first.
+    own_families: [bool; 2],
     problems: Vec<Problem>,
 }
 
@@ -144,6 +147,14 @@ impl<'a> Claims<'a> {
     fn take_addresses(&mut self, node: &'a Node) {
         for address in &node.addresses {
             self.addresses.entry(*address).or_insert(&node.name);
+        }
+    }
+
+    fn note_own_families(&mut self, node_name: &str) {
+        for (address, owner) in &self.addresses {
+            if *owner == node_name {
+                self.own_families[usize::from(address.is_ipv6())] = true;
+            }
         }
     }
 
@@ -214,7 +225,7 @@ impl<'a> Claims<'a> {
         })
     }
 
-    fn standing(&mut self, node: &Node, inputs: &Inputs<'_>) -> Standing {
+    fn standing(&mut self, node: &'a Node, inputs: &Inputs<'_>) -> Standing {
         if node.name == inputs.node_name {
             return Standing::This;
         }
@@ -240,7 +251,7 @@ impl<'a> Claims<'a> {
         }
     }
 
-    fn take_key(&mut self, node: &Node, annotation: &str, text: &str) -> Option<PublicKey> {
+    fn take_key(&mut self, node: &'a Node, annotation: &str, text: &str) -> Option<PublicKey> {
         let field = format!("metadata.annotations[{annotation}]");
         let key: PublicKey = match text.parse() {
             Ok(key) => key,
@@ -259,33 +270,24 @@ impl<'a> Claims<'a> {
             self.problems.push(problem(node, &field, message));
             return None;
         }
-        self.keys.insert(key, node.name.clone());
+        self.keys.insert(key, &node.name);
         Some(key)
     }
 
     /// The address in the family that both nodes have, the preferred one first.
     fn endpoint(&self, node: &Node, inputs: &Inputs<'_>) -> Option<IpAddr> {
-        let own = |wanted: fn(&IpAddr) -> bool| {
-            let mut of_this = self
-                .addresses
-                .iter()
-                .filter(|(_, owner)| **owner == inputs.node_name);
-            of_this.any(|(address, _)| wanted(address))
+        let owned = |address: &&IpAddr| {
+            let owner = self.addresses.get(*address);
+            owner.is_some_and(|owner| *owner == node.name)
         };
-        let of_family = |wanted: fn(&IpAddr) -> bool| {
-            let owned = |address: &&IpAddr| {
-                self.addresses
-                    .get(*address)
-                    .is_some_and(|owner| *owner == node.name)
-            };
-            let address = node
-                .addresses
-                .iter()
-                .filter(owned)
-                .find(|address| wanted(address));
-            address.copied().filter(|_| own(wanted))
+        let of_family = |ipv6: bool| {
+            let mut addresses = node.addresses.iter().filter(owned);
+            let address = addresses.find(|address| address.is_ipv6() == ipv6);
+            address
+                .copied()
+                .filter(|_| self.own_families[usize::from(ipv6)])
         };
-        let (v4, v6) = (of_family(IpAddr::is_ipv4), of_family(IpAddr::is_ipv6));
+        let (v4, v6) = (of_family(false), of_family(true));
         match inputs.config.wireguard.endpoint_family {
             EndpointFamily::V4 => v4.or(v6),
             EndpointFamily::V6 => v6.or(v4),

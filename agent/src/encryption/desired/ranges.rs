@@ -1,6 +1,8 @@
 //! Which addresses the programs know, and whose they are: the contents of `IPCACHE4` and `IPCACHE6`.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::cmp::Ordering;
+use std::collections::{BTreeMap, BTreeSet, HashSet};
+use std::net::IpAddr;
 
 use ebpf_abi::{IpcacheValue, NodeId};
 
@@ -12,6 +14,11 @@ use crate::state::ClusterState;
 
 /// Ranges and whose they are. The longest prefix that an address lies in counts.
 pub type Ranges = BTreeMap<Prefix, IpcacheValue>;
+
+/// The order of ranges, to go through two tables side by side.
+pub fn by_prefix<V>(one: &(&Prefix, V), other: &(&Prefix, V)) -> Ordering {
+    one.0.cmp(other.0)
+}
 
 /// Numbers of nodes, kept as long as the node is there: what was counted for it is found by its
 /// number, also after a restart of the agent.
@@ -83,16 +90,17 @@ pub fn ranges(
     ids: &NodeIds,
 ) -> Ranges {
     let strict = &config.strict_mode;
+    let from_here = desired.this_node().is_some_and(|this| this.excepted);
     let is_excepted = |member: &Member| {
         // Without encryption of nodes there is no exception to it. What has no key stays reachable.
-        let from_here = desired.this_node().is_some_and(|this| this.excepted);
         match member.standing {
             Standing::This => false,
             Standing::Peer { .. } => config.node && (member.excepted || from_here),
             Standing::NoKey | Standing::Refused => member.excepted,
         }
     };
-    let mut ranges = Ranges::new();
+    // What comes later counts.
+    let mut ranges = Vec::new();
     let guarded = |prefix: Prefix| (prefix, value(NodeId(0), IpcacheValue::POD));
     ranges.extend(
         strict
@@ -121,6 +129,7 @@ pub fn ranges(
         let id = ids.id(&member.name).unwrap_or_default();
         ranges.extend(of_member(member, id, is_excepted(member)));
     }
+    let mut ranges = ranges.into_iter().collect();
     allow(&mut ranges, strict);
     ranges
 }
@@ -129,14 +138,20 @@ pub fn ranges(
 /// a claim takes nothing from others: not a part of a range that another node has, and no range that
 /// nodes themselves are in.
 fn claimed<'a>(desired: &'a Desired, state: &'a ClusterState) -> impl Iterator<Item = Prefix> + 'a {
+    let members = &desired.members;
+    let taken: HashSet<Prefix> = members.iter().flat_map(|it| &it.pods).copied().collect();
+    let addresses: BTreeSet<IpAddr> = members
+        .iter()
+        .flat_map(|it| &it.addresses)
+        .copied()
+        .collect();
     let claimed = state.nodes().flat_map(|node| &node.pod_cidrs);
     let claimed = claimed.map(|range| Prefix::from(*range));
-    claimed.filter(|range| {
-        let is_taken = |member: &Member| {
-            let covered = member.pods.iter().any(|pods| pods.covers(*range));
-            covered || member.addresses.iter().any(|it| range.contains(*it))
-        };
-        range.length() > 0 && !desired.members.iter().any(is_taken)
+    claimed.filter(move |range| {
+        let is_taken = || range.and_wider().any(|it| taken.contains(&it));
+        let first = || addresses.range(range.address()..).next();
+        let holds_a_node = || first().is_some_and(|address| range.contains(*address));
+        range.length() > 0 && !is_taken() && !holds_a_node()
     })
 }
 

@@ -51,7 +51,7 @@ pub fn routing(
     let mark = FirewallMark::try_from(settings.firewall_mark.get())?;
     let table = RouteTable::try_from(settings.route_table.get())?;
     let first = settings.rule_priority.get();
-    let mut routing = Routing::default();
+    let mut routes = Vec::new();
     for member in desired.peer_nodes() {
         let own = member.addresses.iter().copied().map(Prefix::from);
         let mtu = member
@@ -65,9 +65,13 @@ pub fn routing(
                 source: if to.is_ipv4() { v4 } else { v6 },
                 mtu,
             };
-            routing.routes.insert(to, route);
+            routes.push((to, route));
         }
     }
+    let mut routing = Routing {
+        routes: routes.into_iter().collect(),
+        ..Routing::default()
+    };
     let mut add = |family, place: u32, selector, action| -> Result<(), InvalidValue> {
         routing.rules.insert(Rule {
             family,

@@ -1,5 +1,6 @@
 //! The device: made or adopted, with its key, its peers, its MTU and its programs.
 
+use std::sync::Arc;
 use std::time::Duration;
 
 use anyhow::Context;
@@ -40,9 +41,9 @@ impl<A: AttachDevice> Encryption<A> {
 
     /// What the device is. One that is gone or does not answer, as it was removed or its process
     /// ended, is none: it will be made again.
-    pub(super) async fn device_state(&mut self) -> DeviceState {
+    pub(super) async fn device_state(&mut self) -> Arc<DeviceState> {
         let Some(device) = &self.device else {
-            return DeviceState::default();
+            return Arc::default();
         };
         let state = match device.is_there(&self.netlink).await {
             Ok(true) => device.state().await,
@@ -56,7 +57,7 @@ impl<A: AttachDevice> Encryption<A> {
             tracing::error!(reason, "the device is lost and will be made again");
             self.device = None;
             self.look_again();
-            DeviceState::default()
+            Arc::default()
         })
     }
 
@@ -86,16 +87,17 @@ impl<A: AttachDevice> Encryption<A> {
         Device::create(&self.netlink, &self.settings, backend, &self.process).await
     }
 
-    /// Gives the device its key and its peers. Returns its state from before, and how many changes it
-    /// took.
+    /// Gives the device its key and its peers. Returns its state, and how many changes it took.
     pub(super) async fn bring_peers(
         &self,
         desired: &Desired,
         own: &OwnKeys,
-    ) -> anyhow::Result<(DeviceState, usize)> {
+    ) -> anyhow::Result<(Arc<DeviceState>, usize)> {
         let device = self.device.as_ref().context("the device was just made")?;
-        let state = device.state().await?;
-        let changes = peers::plan(&desired.peers, &state.peers);
+        let before = device.state().await?;
+        let changes = peers::plan(&desired.peers, &before.peers);
+        let has_key = before.public_key == Some(own.active.key.public());
+        drop(before);
         if !changes.is_empty() {
             tracing::info!(
                 changes = changes.len(),
@@ -103,14 +105,14 @@ impl<A: AttachDevice> Encryption<A> {
                 "peers"
             );
         }
-        if state.public_key == Some(own.active.key.public()) {
+        if has_key {
             device.apply(&changes).await?;
         } else {
             device.set_private_key(&own.active.key, &changes).await?;
             // Whoever sends to us learns the new key by this; nobody could reach us until then.
             device.call(&desired.peers, own.active.key.public()).await?;
         }
-        Ok((state, changes.len()))
+        Ok((device.state().await?, changes.len()))
     }
 
     /// What fits into the tunnels to all peers; nothing is looked at where the MTU is configured.

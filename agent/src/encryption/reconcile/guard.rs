@@ -2,10 +2,11 @@
 
 use anyhow::Context;
 use ebpf_abi::IpcacheValue;
+use itertools::{EitherOrBoth, Itertools};
 
 use super::Encryption;
 use crate::encryption::desired::Desired;
-use crate::encryption::desired::ranges::{self, NodeIds, Ranges};
+use crate::encryption::desired::ranges::{self, NodeIds, Ranges, by_prefix};
 use crate::state::ClusterState;
 
 impl<A> Encryption<A> {
@@ -15,8 +16,9 @@ impl<A> Encryption<A> {
         desired: &Desired,
     ) -> anyhow::Result<Ranges> {
         if self.ids.is_none() {
-            let present = self.present_ranges()?;
+            let present = self.take_present_ranges()?;
             self.ids = Some(NodeIds::recover(&present, desired));
+            self.present = Some(present);
         }
         let ids = self.ids.get_or_insert_default();
         for gone in ids.follow(desired) {
@@ -30,36 +32,50 @@ impl<A> Encryption<A> {
 
     /// Guards what is not guarded yet, and takes nothing for reachable that was not before.
     pub(super) fn guard(&mut self, ranges: &Ranges) -> anyhow::Result<()> {
-        let mut guarded = self.present_ranges()?;
-        for (prefix, value) in ranges {
-            let was_peer = guarded
-                .get(prefix)
-                .is_some_and(|known| known.node == value.node && known.has(IpcacheValue::PEER));
-            let mut value = *value;
+        let mut present = self.take_present_ranges()?;
+        let mut missing = Ranges::new();
+        for range in present.iter().merge_join_by(ranges, by_prefix) {
+            let (known, (prefix, wanted)) = match range {
+                EitherOrBoth::Left(_) => continue,
+                EitherOrBoth::Both((_, known), wanted) => (Some(known), wanted),
+                EitherOrBoth::Right(wanted) => (None, wanted),
+            };
+            let was_peer = known
+                .is_some_and(|known| known.node == wanted.node && known.has(IpcacheValue::PEER));
+            let mut value = *wanted;
             if !was_peer {
                 value.flags &= !IpcacheValue::PEER;
             }
-            guarded.insert(*prefix, value);
+            if known != Some(&value) {
+                missing.insert(*prefix, value);
+            }
         }
-        self.set_ranges(guarded)
+        self.maps
+            .write_ranges(&Ranges::new(), &missing)
+            .context("guarding new ranges")?;
+        present.append(&mut missing);
+        self.present = Some(present);
+        Ok(())
     }
 
-    /// Makes the ranges these.
+    /// Makes the ranges these, and keeps them for a time without maps.
     pub(super) fn set_ranges(&mut self, ranges: Ranges) -> anyhow::Result<()> {
-        let present = self.present_ranges()?;
-        // Unknown until all is done: what failed half-way is read the next time.
-        self.present = None;
+        let present = self.take_present_ranges()?;
         self.maps
             .write_ranges(&present, &ranges)
             .context("writing the ranges")?;
+        self.guarded
+            .write(&ranges)
+            .context("keeping the guarded ranges")?;
         self.present = Some(ranges);
         Ok(())
     }
 
-    /// The ranges in the maps; read if that was not done since [`Encryption::look_again`].
-    fn present_ranges(&self) -> anyhow::Result<Ranges> {
-        match &self.present {
-            Some(present) => Ok(present.clone()),
+    /// The ranges in the maps; read if that was not done since [`Encryption::look_again`]. Unknown
+    /// until all is done: what failed half-way is read the next time.
+    fn take_present_ranges(&mut self) -> anyhow::Result<Ranges> {
+        match self.present.take() {
+            Some(present) => Ok(present),
             None => self.maps.ranges().context("reading the ranges"),
         }
     }

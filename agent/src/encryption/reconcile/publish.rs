@@ -1,5 +1,6 @@
 //! What is told after each step.
 
+use std::collections::BTreeSet;
 use std::sync::Arc;
 use std::time::{Duration, Instant, SystemTime};
 
@@ -62,8 +63,8 @@ impl<A> Encryption<A> {
             .iter()
             .map(|member| self.node(member, desired, device, now))
             .collect();
-        self.handshakes
-            .keep(|name| nodes.iter().any(|node| node.name == name));
+        let names: BTreeSet<&str> = nodes.iter().map(|node| node.name.as_str()).collect();
+        self.handshakes.keep(|name| names.contains(name));
         Snapshot {
             taken: now,
             backend: self.device.as_ref().map(super::Device::backend),

@@ -6,6 +6,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
 
+use itertools::{EitherOrBoth, Itertools};
 use netlink_packet_route::route::RouteMessage;
 use netlink_packet_route::rule::RuleMessage;
 
@@ -17,7 +18,7 @@ use super::{
     ActualRouting, Family, Foreign, PROTOCOL, PortProtocol, Route, RouteTarget, Routing,
     RoutingError, Rule, RuleAction, Selector,
 };
-use crate::encryption::values::RouteTable;
+use crate::encryption::values::{Prefix, RouteTable};
 
 /// One change.
 #[derive(Clone, Debug, PartialEq)]
@@ -92,18 +93,29 @@ pub fn plan(
 
 /// The changes that lead from what is known to be there to what is desired, in their order.
 pub(super) fn between(table: RouteTable, known: &Routing, desired: &Routing) -> Vec<RoutingChange> {
-    let set = desired.routes.iter();
-    let set = set.filter(|(to, route)| known.routes.get(to) != Some(route));
-    let mut changes: Vec<_> = set
-        .map(|(_, route)| RoutingChange::SetRoute(*route))
-        .collect();
+    let mut changes = Vec::new();
+    let mut gone = Vec::new();
+    let by_prefix = |one: &(&Prefix, _), other: &(&Prefix, _)| one.0.cmp(other.0);
+    for route in known
+        .routes
+        .iter()
+        .merge_join_by(&desired.routes, by_prefix)
+    {
+        match route {
+            EitherOrBoth::Left((_, known)) => {
+                gone.push(RoutingChange::RemoveRoute(of_route(known, table)));
+            }
+            EitherOrBoth::Both((_, is), (_, wanted)) if is == wanted => {}
+            EitherOrBoth::Both(_, (_, route)) | EitherOrBoth::Right((_, route)) => {
+                changes.push(RoutingChange::SetRoute(*route));
+            }
+        }
+    }
     let missing = desired.rules.difference(&known.rules);
     changes.extend(missing.cloned().map(RoutingChange::AddRule));
     let surplus = known.rules.difference(&desired.rules);
     changes.extend(surplus.map(|rule| RoutingChange::RemoveRule(of_rule(rule))));
-    let gone = known.routes.iter();
-    let gone = gone.filter(|(to, _)| !desired.routes.contains_key(to));
-    changes.extend(gone.map(|(_, route)| RoutingChange::RemoveRoute(of_route(route, table))));
+    changes.append(&mut gone);
     changes
 }
 
