@@ -76,9 +76,13 @@ pub async fn run(loaded: Loaded) -> anyhow::Result<()> {
         );
     }
     let mut carry_over = datapath.carry_over;
-    maps.settings
-        .end_carrying_over()
-        .context("writing the settings")?;
+    if carry_over.as_ref().is_some_and(CarryOver::was_cut_off) {
+        // Some of the programs may be new, while what is known is not all in their tables.
+        maps.settings.begin_carrying_over(CARRY_OVER_MAX)
+    } else {
+        maps.settings.end_carrying_over()
+    }
+    .context("writing the settings")?;
     let counters = Arc::new(maps.counters);
 
     let xdp_mode = config.devices.xdp_mode;

@@ -1,7 +1,7 @@
 //! From the maps and links of another version to those of this one, up or down, with every connection.
 //!
 //! Maps lie below a folder of their version ([`super::pins`]). At the first start of another version
-//! [`CarryOver::find`] finds the folder that is in use, and:
+//! [`CarryOver::find`] finds the folders that are in use, one almost always, and:
 //!
 //! 1. maps of an unchanged layout are pinned a second time: both versions' programs use them;
 //! 2. of the others there are new ones, which get the entries of the old ones (see
@@ -31,7 +31,8 @@ use super::pins::Pins;
 use super::remove::entries;
 use super::syscall;
 
-/// What the name of a folder starts with whose links have moved.
+/// What the name of a folder starts with whose links have moved. A number follows: what moved later
+/// has a greater one.
 const MOVED: &str = "former-";
 
 /// Something of another version could not be taken over. Until links have moved, the data plane is as
@@ -67,58 +68,61 @@ fn failed(action: &'static str, path: &Path) -> impl FnOnce(io::Error) -> CarryO
     }
 }
 
-/// The other version's folder, and what of it is to be carried over.
+/// The folders of other versions, and what of them is to be carried over.
 #[derive(Debug)]
 pub struct CarryOver {
-    folder: PathBuf,
-    /// Maps of changed layout: the name, the old one, the new one.
+    /// The oldest first. More than one if an upgrade was cut off and the next agent was not of the
+    /// version that had begun it: what is known is in all of them then.
+    folders: Vec<PathBuf>,
+    /// Maps of changed layout: the name, the old one, the new one. What is newer comes first.
     changed: Vec<(&'static str, RawMap, RawMap)>,
 }
 
 impl CarryOver {
-    /// The folder of another version that is in use, if there is one. Removes what versions left that
-    /// never came into use.
+    /// The folders of other versions that are in use, if there are any. Removes what versions left
+    /// that never came into use.
     pub fn find(pins: &Pins) -> Result<Option<Self>, CarryOverError> {
         let others = |path: &PathBuf| *path != pins.version();
         let all = entries(pins.root()).map_err(failed("read", pins.root()))?;
-        let (moved, versions): (Vec<_>, Vec<_>) = all
+        let (mut moved, versions): (Vec<_>, Vec<_>) = all
             .into_iter()
             .filter(others)
-            .partition(|path| file_name(path).starts_with(MOVED));
+            .partition(|path| place_of(path).is_some());
+        moved.sort_by_key(|path| place_of(path));
         let own_is_used = has_links(&pins.version())?;
         let (used, unused) = by_use(versions)?;
         unused.iter().try_for_each(|folder| remove(folder))?;
-        // More than one if an upgrade was cut off, and the next agent was of a third version.
-        let mut found = None;
-        for folder in moved.into_iter().chain(used) {
-            match &found {
-                None => found = Some(folder),
-                Some(found) => {
-                    move_pins(&folder.join("links"), &found.join("links"))?;
-                    remove(&folder)?;
-                }
-            }
+        let folders: Vec<_> = moved.into_iter().chain(used).collect();
+        if folders.is_empty() {
+            return Ok(None);
         }
-        if found.is_some() && !own_is_used {
+        if !own_is_used {
             // Of an earlier try, and as old as that.
             remove_files(&pins.maps())?;
         }
-        Ok(found.map(|folder| Self {
-            folder,
+        Ok(Some(Self {
+            folders,
             changed: Vec::new(),
         }))
+    }
+
+    /// True if an earlier agent ended after the links had moved.
+    pub fn was_cut_off(&self) -> bool {
+        self.folders.iter().any(|path| place_of(path).is_some())
     }
 
     /// Pins the maps of unchanged layout a second time, so that they are adopted.
     pub fn share_maps(&self, pins: &Pins) -> Result<(), CarryOverError> {
         for name in PINNED_MAPS {
-            let (old, own) = (self.map(name), pins.map(name));
-            if !old.exists() || own.exists() || !is_unchanged(name, &old)? {
+            let (newest, own) = (self.maps(name).next(), pins.map(name));
+            let Some(newest) = newest.filter(|_| !own.exists()) else {
                 continue;
+            };
+            if is_unchanged(name, &newest)? {
+                syscall::open(&newest)
+                    .and_then(|map| syscall::pin(std::os::fd::AsFd::as_fd(&map), &own))
+                    .map_err(failed("share", &newest))?;
             }
-            syscall::open(&old)
-                .and_then(|map| syscall::pin(std::os::fd::AsFd::as_fd(&map), &own))
-                .map_err(failed("share", &old))?;
         }
         Ok(())
     }
@@ -127,36 +131,41 @@ impl CarryOver {
     /// logged: their name should have changed too.
     pub fn fill_maps(&mut self, pins: &Pins) -> Result<(), CarryOverError> {
         for name in PINNED_MAPS {
-            let path = self.map(name);
-            if !path.exists() {
-                continue;
+            for (age, path) in self.maps(name).enumerate() {
+                let (old, own) = (open(&path)?, open(&pins.map(name))?);
+                // Entries of an array are replaced, so there the newest is all that counts.
+                if old.is_same(&own) || age > 0 && own.is_array() {
+                    continue;
+                }
+                if !own.takes_entries_of(&old) {
+                    tracing::warn!(map = name, "of another kind before: its entries are lost");
+                    continue;
+                }
+                let entries = own
+                    .add_entries_of(&old)
+                    .map_err(failed("copy the entries of", &path))?;
+                tracing::info!(map = name, entries, "carried over to another layout");
+                self.changed.push((name, old, own));
             }
-            let (old, own) = (open(&path)?, open(&pins.map(name))?);
-            if old.is_same(&own) {
-                continue;
-            }
-            if !own.takes_entries_of(&old) {
-                tracing::warn!(map = name, "of another kind before: its entries are lost");
-                continue;
-            }
-            let entries = own
-                .add_entries_of(&old)
-                .map_err(failed("copy the entries of", &path))?;
-            tracing::info!(map = name, entries, "carried over to another layout");
-            self.changed.push((name, old, own));
         }
         Ok(())
     }
 
     /// Moves the pins of the links to this version's folder. The old programs still run.
     pub fn move_links(&mut self, pins: &Pins) -> Result<(), CarryOverError> {
-        let name = file_name(&self.folder);
-        if !name.starts_with(MOVED) {
-            let moved = self.folder.with_file_name(format!("{MOVED}{name}"));
-            fs::rename(&self.folder, &moved).map_err(failed("rename", &self.folder))?;
-            self.folder = moved;
+        let mut last = self.folders.iter().filter_map(|path| place_of(path)).max();
+        for folder in &mut self.folders {
+            if place_of(folder).is_none() {
+                let place = last.map_or(0, |last| last + 1);
+                let moved = format!("{MOVED}{place}-{}", file_name(folder));
+                let moved = folder.with_file_name(moved);
+                fs::rename(&*folder, &moved).map_err(failed("rename", folder))?;
+                *folder = moved;
+                last = Some(place);
+            }
+            move_pins(&folder.join("links"), &pins.links())?;
         }
-        move_pins(&self.folder.join("links"), &pins.links())
+        Ok(())
     }
 
     /// Adds what the old programs have written since the maps were filled. Returns how many entries.
@@ -167,20 +176,30 @@ impl CarryOver {
             if !own.is_array() {
                 added += own
                     .add_entries_of(old)
-                    .map_err(failed("copy the entries of", &self.map(name)))?;
+                    .map_err(failed("copy the entries of", Path::new(name)))?;
             }
         }
         Ok(added)
     }
 
-    /// Removes what is left of the other version, whose programs run nowhere any more.
+    /// Removes what is left of other versions, whose programs run nowhere any more.
     pub fn forget(self) -> Result<(), CarryOverError> {
-        remove(&self.folder)
+        self.folders.iter().try_for_each(|folder| remove(folder))
     }
 
-    fn map(&self, name: &str) -> PathBuf {
-        self.folder.join("maps").join(name)
+    /// Where a map is pinned, the newest first.
+    fn maps(&self, name: &'static str) -> impl Iterator<Item = PathBuf> + use<> {
+        let maps = self.folders.iter().rev();
+        let maps: Vec<_> = maps.map(|folder| folder.join("maps").join(name)).collect();
+        maps.into_iter().filter(|path| path.exists())
     }
+}
+
+/// The place of a folder among those whose links have moved; nothing for others.
+fn place_of(folder: &Path) -> Option<u32> {
+    let name = file_name(folder);
+    let (place, _) = name.strip_prefix(MOVED)?.split_once('-')?;
+    place.parse().ok()
 }
 
 fn open(path: &Path) -> Result<RawMap, CarryOverError> {
@@ -241,3 +260,6 @@ fn file_name(path: &Path) -> String {
         .to_string_lossy()
         .into_owned()
 }
+
+#[cfg(test)]
+mod tests;
