@@ -12,7 +12,6 @@
 //!
 //! Nothing here imports aya: the data path hands its ring buffer over as a [`reader::EventSource`].
 
-pub mod clock;
 pub mod convert;
 pub mod decode;
 pub mod enrich;

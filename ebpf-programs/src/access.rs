@@ -31,10 +31,11 @@ pub fn entry<'a, K, V, const N: usize, const F: usize>(
     map: &LruHashMap<K, V, N, F>,
     key: &K,
 ) -> Option<&'a mut V> {
+    let value = map.get_ptr_mut(key)?;
     // SAFETY: the entry's memory stays mapped until the program ends. If the kernel recycles it for
     // another key meanwhile, we write a counter or a cached route into a foreign entry: the route
     // is refreshed within a second and is checked against the frame's interface before use.
-    map.get_ptr_mut(key).map(|value| unsafe { &mut *value })
+    Some(unsafe { &mut *value })
 }
 
 /// The settings, or nothing while they are not valid: nothing is balanced then.

@@ -9,6 +9,7 @@ use aya::maps::{Array, MapData, MapError};
 use ebpf_abi::{Addr4, Addr6, DatapathConfig};
 
 use super::interfaces::UplinkAddresses;
+use crate::clock;
 use crate::config::Config;
 
 /// Writes the element of `CONFIG`. Clones write the same one.
@@ -37,9 +38,8 @@ impl Settings {
     /// from that of another version. After `at_most` they no longer believe it, should the agent end
     /// before it says so.
     pub fn begin_carrying_over(&self, at_most: Duration) -> Result<(), MapError> {
-        let now = nix::time::clock_gettime(nix::time::ClockId::CLOCK_MONOTONIC);
-        let until = now.map_or(Duration::ZERO, |now| Duration::from(now) + at_most);
-        self.set_carrying_over_until(u64::try_from(until.as_nanos()).unwrap_or_default())
+        let until_ns = clock::monotonic_ns().map_or(0, |now| now + at_most.as_nanos() as u64);
+        self.set_carrying_over_until(until_ns)
     }
 
     /// Tells the programs that all connections of another version, if there was one, are in the table.

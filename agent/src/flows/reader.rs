@@ -16,11 +16,11 @@ use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
 use tracing::{debug, error};
 
-use super::clock::ClockOffset;
 use super::decode::decode;
 use super::enrich::Enricher;
 use super::hub::FlowHub;
 use super::record::{Entry, LostRecord, LostSource};
+use crate::clock::ClockOffset;
 use crate::state::SharedState;
 
 /// The ring buffer, as the data path hands it over.

@@ -24,7 +24,9 @@ pub fn may_concern<A: Ip>(packet: &Packet<A>, place: Place, config: &DatapathCon
     let port = destination_port.get();
     may_be_frontend(destination, destination_port)
         || (config.snat_port_first..=config.snat_port_last).contains(&port)
-        || place == Place::Pod && may_be_frontend(A::node(config), destination_port)
+        || place == Place::Pod
+            && config.flags & DatapathConfig::ENCRYPT != 0
+            && may_be_frontend(A::node(config), destination_port)
 }
 
 #[inline(always)]

@@ -1,45 +1,29 @@
 //! What may leave in clear text, what is counted of it, and the hooks of the device that encrypts.
 
 use std::collections::BTreeMap;
-use std::net::{IpAddr, SocketAddr};
+use std::net::SocketAddr;
 
 use ebpf_abi::tcp::{ACK, SYN};
-use ebpf_abi::{Counter, DropReason, IpcacheValue as To, NodeId, TrafficPath};
-use weir_agent::config::Config;
-use weir_agent::encryption::Prefix;
-use weir_agent::encryption::desired::ranges::Ranges;
+use ebpf_abi::{Counter, DropReason, IpcacheValue as To, TrafficPath};
 
 use crate::network::{Addresses, at, families, ip};
-use crate::node::{Hook, Node, Verdict, on_node_with, small_config};
+use crate::node::{Hook, Node, OTHER_NODE, Verdict, encrypting, on_node_with, small_config};
 use crate::packet::{
     ETHERNET, Packet, Transport, assert_checksums, fragment_header, set_tcp_options,
 };
 
-/// The other node.
-const NODE: NodeId = NodeId(9);
 const VXLAN: u16 = 4_789;
 const MTU: u32 = 1_420;
-
-fn encrypting(strict: bool) -> Config {
-    let mut config = small_config();
-    config.encryption.enabled = true;
-    config.encryption.strict_mode.enabled = strict;
-    config
-}
-
-/// Makes an address known with these flags, and nothing else.
-fn know(node: &mut Node, address: IpAddr, flags: u32) {
-    let value = To { node: NODE, flags };
-    let ranges = Ranges::from([(Prefix::from(address), value)]);
-    node.encryption().set_ranges(&ranges).expect("IPCACHE");
-}
 
 /// What was counted by path since the last call.
 fn account(node: &mut Node) -> BTreeMap<TrafficPath, (u64, u64)> {
     let traffic = node.encryption().account.read().expect("TRAFFIC");
-    node.encryption().account.forget(NODE).expect("TRAFFIC");
+    node.encryption()
+        .account
+        .forget(OTHER_NODE)
+        .expect("TRAFFIC");
     let of_node = traffic.into_iter().map(|((id, path), value)| {
-        assert_eq!(id, NODE);
+        assert_eq!(id, OTHER_NODE);
         (path, (value.packets, value.bytes))
     });
     of_node.collect()
@@ -90,13 +74,13 @@ fn an_uplink_lets_out_only_what_may_leave_in_clear_text() {
     on_node_with(&encrypting(true), |node| {
         for of in families() {
             for (flags, tunnelled, path) in rows {
-                know(node, of.remote.ip(), flags);
+                node.know(of.remote.ip(), flags);
                 for hook in [Hook::UplinkOut, Hook::UplinkOutForwarded] {
                     expect(node, hook, &leaving(&of, tunnelled), path);
                 }
             }
             // What nobody has claimed is of no concern.
-            know(node, of.remote2.ip(), To::POD);
+            node.know(of.remote2.ip(), To::POD);
             expect(node, Hook::UplinkOut, &leaving(&of, false), None);
         }
     });
@@ -125,7 +109,7 @@ fn vlan_tags_do_not_hide_what_must_not_leave() {
                     (Hook::PodFrom, To::POD | To::PEER, false, false),
                 ];
                 for (hook, flags, tunnelled, stopped) in rows {
-                    know(node, of.remote.ip(), flags);
+                    node.know(of.remote.ip(), flags);
                     let case = format!("{hook:?}, flags {flags:#x}, tags {tags:x?}");
                     let outcome = node.run(hook, &tagged(&leaving(&of, tunnelled)));
                     assert_eq!(outcome.verdict == Verdict::Drop, stopped, "{case}");
@@ -141,7 +125,7 @@ fn vlan_tags_do_not_hide_what_must_not_leave() {
 fn protocols_that_carry_packets_are_tunnels_too() {
     on_node_with(&encrypting(true), |node| {
         for of in families() {
-            know(node, of.remote.ip(), To::NODE);
+            node.know(of.remote.ip(), To::NODE);
             let carrying = |protocol| Packet::of(of.local, of.remote, Transport::Other(protocol));
             // IP in IP, IPv6 in IP, GRE; and one that carries none.
             for protocol in [4, 41, 47] {
@@ -160,7 +144,7 @@ fn protocols_that_carry_packets_are_tunnels_too() {
 fn a_later_fragment_may_be_of_a_tunnels_packet() {
     on_node_with(&encrypting(true), |node| {
         for of in families() {
-            know(node, of.remote.ip(), To::NODE);
+            node.know(of.remote.ip(), To::NODE);
             let later = |packet: Packet| {
                 packet.with(|it| {
                     it.fragment = 185;
@@ -195,7 +179,7 @@ fn without_strict_mode_the_reason_is_counted() {
     on_node_with(&encrypting(false), |node| {
         for of in families() {
             for (flags, tunnelled, path) in rows {
-                know(node, of.remote.ip(), flags);
+                node.know(of.remote.ip(), flags);
                 expect(node, Hook::UplinkOut, &leaving(&of, tunnelled), Some(path));
                 expect(node, Hook::PodFrom, &leaving(&of, tunnelled), None);
             }
@@ -208,7 +192,7 @@ fn packets_of_the_device_leave_by_their_mark() {
     let mark = small_config().encryption.wireguard.firewall_mark.get();
     on_node_with(&encrypting(true), |node| {
         for of in families() {
-            know(node, of.remote.ip(), To::POD);
+            node.know(of.remote.ip(), To::POD);
             let packet = leaving(&of, false);
             for (mark, verdict) in [(mark, Verdict::Pass), (mark + 1, Verdict::Drop)] {
                 let outcome = node.run_marked(Hook::UplinkOut, &packet, mark);
@@ -233,7 +217,7 @@ fn a_pod_reaches_only_whom_a_peer_or_this_node_has() {
     on_node_with(&encrypting(true), |node| {
         for of in families() {
             for (flags, dropped) in rows {
-                know(node, of.remote.ip(), flags);
+                node.know(of.remote.ip(), flags);
                 let path = dropped.then_some(TrafficPath::DROPPED);
                 expect(node, Hook::PodFrom, &leaving(&of, false), path);
             }
@@ -245,7 +229,7 @@ fn a_pod_reaches_only_whom_a_peer_or_this_node_has() {
 fn without_encryption_nothing_is_looked_at() {
     on_node_with(&small_config(), |node| {
         for of in families() {
-            know(node, of.remote.ip(), To::POD);
+            node.know(of.remote.ip(), To::POD);
             for hook in [Hook::UplinkOut, Hook::PodFrom] {
                 expect(node, hook, &leaving(&of, false), None);
             }
@@ -267,7 +251,7 @@ fn far(of: &Addresses) -> SocketAddr {
 fn what_enters_the_device_is_counted_as_encrypted() {
     on_node_with(&encrypting(true), |node| {
         for of in families() {
-            know(node, of.remote.ip(), To::POD | To::PEER);
+            node.know(of.remote.ip(), To::POD | To::PEER);
             let packet = Packet::udp(at(far(&of), 45_000), of.remote);
             let bytes = packet.bare_bytes();
             let outcome = node.run_bytes(Hook::DeviceOut, &bytes);

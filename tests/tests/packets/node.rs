@@ -12,7 +12,7 @@ use std::time::Duration;
 
 use aya::Ebpf;
 use aya::programs::Program;
-use ebpf_abi::{Addr4, Addr6, BackendId, Counter, FlowEvent, ServiceId};
+use ebpf_abi::{Addr4, Addr6, BackendId, Counter, FlowEvent, IpcacheValue, NodeId, ServiceId};
 use nix::sys::resource::{Resource, rlim_t, setrlimit};
 use nix::time::{ClockId, clock_getres};
 use weir_agent::config::Config;
@@ -22,6 +22,7 @@ use weir_agent::datapath::maps::BalancerMaps;
 use weir_agent::datapath::program_log::ProgramLog;
 use weir_agent::datapath::settings::Settings;
 use weir_agent::datapath::{LoadError, Loaded, load};
+use weir_agent::encryption::Prefix;
 use weir_agent::encryption::desired::ranges::Ranges;
 use weir_agent::lb::apply::LbMaps;
 use weir_agent::lb::{BackendAddress, FrontendAddress, FrontendEntry, FrontendReach};
@@ -41,6 +42,8 @@ const LOOPBACK_VARIABLE: &str = "WEIR_PACKETS_OVER_LOOPBACK";
 const LOOPBACK: u32 = 1;
 /// Any frame that no program has to do with.
 const PROBE: &[u8] = &[0; 64];
+/// The other node, where one is known.
+pub const OTHER_NODE: NodeId = NodeId(9);
 
 /// The data plane of one node in the thread's network namespace.
 pub struct Node {
@@ -60,6 +63,14 @@ pub fn small_config() -> Config {
     let mut config = Config::default();
     config.load_balancer.connections_v4 = weir_agent::config::Count::new(4_096);
     config.load_balancer.connections_v6 = weir_agent::config::Count::new(4_096);
+    config
+}
+
+/// Likewise with encryption on.
+pub fn encrypting(strict: bool) -> Config {
+    let mut config = small_config();
+    config.encryption.enabled = true;
+    config.encryption.strict_mode.enabled = strict;
     config
 }
 
@@ -173,6 +184,13 @@ impl Node {
     /// The maps that the load balancer writes.
     pub fn balancer(&mut self) -> &mut BalancerMaps {
         &mut self.loaded.maps.balancer
+    }
+
+    /// Makes an address of the other node known with these flags, and no other one.
+    pub fn know(&mut self, address: IpAddr, flags: u32) {
+        let node = OTHER_NODE;
+        let ranges = Ranges::from([(Prefix::from(address), IpcacheValue { node, flags })]);
+        self.encryption().set_ranges(&ranges).expect("IPCACHE");
     }
 
     /// The maps of encryption.

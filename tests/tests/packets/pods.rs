@@ -4,11 +4,10 @@ use std::net::SocketAddr;
 
 use ebpf_abi::conntrack::ConntrackKind;
 use ebpf_abi::tcp::{ACK, FIN, SYN};
-use ebpf_abi::{Counter, IpcacheValue, NodeId};
-use weir_agent::encryption::Prefix;
+use ebpf_abi::{Counter, IpcacheValue};
 
 use crate::network::{Addresses, at, families};
-use crate::node::{Hook, Node, Verdict, on_node};
+use crate::node::{Hook, Node, Verdict, encrypting, on_node, on_node_with, small_config};
 use crate::packet::{Packet, Transport, source_port};
 use crate::turned::{OPENERS, answer, answered_as, before_neighbour, delivered};
 
@@ -283,10 +282,10 @@ const NODE_PORT: u16 = 30_080;
 #[test]
 fn a_pod_reaches_the_node_ports_of_other_nodes() {
     for local in [true, false] {
-        on_node(|node| {
+        on_node_with(&encrypting(false), |node| {
             for of in families() {
                 let there = at(of.remote2, NODE_PORT);
-                know(node, there, IpcacheValue::NODE);
+                node.know(there.ip(), IpcacheValue::NODE);
                 node.node_port(at(of.node, NODE_PORT), SERVICE);
                 pod_connects(node, &of, there, local);
             }
@@ -296,7 +295,7 @@ fn a_pod_reaches_the_node_ports_of_other_nodes() {
 
 #[test]
 fn only_pods_and_only_nodes_have_the_node_ports_of_this_node() {
-    on_node(|node| {
+    on_node_with(&encrypting(false), |node| {
         for of in families() {
             let there = at(of.remote2, NODE_PORT);
             node.backend(SERVICE, of.local, true);
@@ -308,27 +307,22 @@ fn only_pods_and_only_nodes_have_the_node_ports_of_this_node() {
                 }
             };
             expect_untouched(node, Hook::PodFrom, pod(&of), there);
-            know(node, there, IpcacheValue::POD);
+            node.know(there.ip(), IpcacheValue::POD);
             expect_untouched(node, Hook::PodFrom, pod(&of), there);
 
-            know(node, there, IpcacheValue::NODE);
+            node.know(there.ip(), IpcacheValue::NODE);
             expect_untouched(node, Hook::Xdp, of.client, there);
             expect_untouched(node, Hook::UplinkIn, of.client, there);
             // A port of the node's address, but no NodePort.
             node.frontend(at(of.node, NODE_PORT + 1), SERVICE);
             expect_untouched(node, Hook::PodFrom, pod(&of), at(there, NODE_PORT + 1));
+
+            // Without encryption the other node is reached by a way of its own.
+            node.settings().set_config(&small_config()).expect("CONFIG");
+            expect_untouched(node, Hook::PodFrom, pod(&of), there);
+            let config = encrypting(false);
+            node.settings().set_config(&config).expect("CONFIG");
         }
         assert_eq!(node.entries(), 0);
     });
-}
-
-/// Makes an address known as one with these flags.
-fn know(node: &mut Node, address: SocketAddr, flags: u32) {
-    let value = IpcacheValue {
-        node: NodeId(9),
-        flags,
-    };
-    let ranges = [(Prefix::from(address.ip()), value)];
-    let maps = node.encryption();
-    maps.set_ranges(&ranges.into()).expect("IPCACHE");
 }

@@ -14,7 +14,7 @@ use tokio_util::sync::CancellationToken;
 use tonic::Status;
 use weir_proto::observer::{GetFlowsRequest, GetFlowsResponse};
 
-use crate::flows::clock::ClockOffset;
+use crate::clock::ClockOffset;
 use crate::flows::convert::{lost_response, response, unix_ns};
 use crate::flows::filter::FlowFilters;
 use crate::flows::hub::Cursor;

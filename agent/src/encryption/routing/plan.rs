@@ -18,7 +18,8 @@ use super::{
     ActualRouting, Family, Foreign, PROTOCOL, PortProtocol, Route, RouteTarget, Routing,
     RoutingError, Rule, RuleAction, Selector,
 };
-use crate::encryption::values::{Prefix, RouteTable};
+use crate::encryption::desired::ranges::by_prefix;
+use crate::encryption::values::RouteTable;
 
 /// One change.
 #[derive(Clone, Debug, PartialEq)]
@@ -95,7 +96,6 @@ pub fn plan(
 pub(super) fn between(table: RouteTable, known: &Routing, desired: &Routing) -> Vec<RoutingChange> {
     let mut changes = Vec::new();
     let mut gone = Vec::new();
-    let by_prefix = |one: &(&Prefix, _), other: &(&Prefix, _)| one.0.cmp(other.0);
     for route in known
         .routes
         .iter()

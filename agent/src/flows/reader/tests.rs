@@ -1,4 +1,5 @@
 use super::*;
+use crate::clock::monotonic_ns;
 use crate::flows::enrich::InterfaceNames;
 use crate::flows::record::Side;
 use crate::flows::record::tests::event;
@@ -144,10 +145,7 @@ async fn records_become_entries_in_order_with_names_and_wall_clock() {
     });
     let before_ns = ClockOffset::now().unwrap().wall_ns();
     let mut now = event(("10.0.0.1", 1), ("10.0.0.2", 80));
-    now.monotonic_ns = nix::time::ClockId::CLOCK_MONOTONIC
-        .now()
-        .map(|time| Duration::from(time).as_nanos() as u64)
-        .unwrap();
+    now.monotonic_ns = monotonic_ns().unwrap();
     running
         .steps
         .send(Step::Record(bytemuck::bytes_of(&now).to_vec()))

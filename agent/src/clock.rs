@@ -1,4 +1,4 @@
-//! From the kernel's monotonic time to the wall clock.
+//! The kernel's monotonic time, and from there to the wall clock.
 
 use std::time::Duration;
 
@@ -19,7 +19,7 @@ impl ClockOffset {
     pub fn now() -> nix::Result<Self> {
         Ok(Self {
             wall_ns: read_ns(ClockId::CLOCK_REALTIME)?,
-            monotonic_ns: read_ns(ClockId::CLOCK_MONOTONIC)?,
+            monotonic_ns: monotonic_ns()?,
         })
     }
 
@@ -34,6 +34,11 @@ impl ClockOffset {
         let ahead_ns = monotonic_ns.saturating_sub(self.monotonic_ns);
         self.wall_ns.saturating_sub(age_ns).saturating_add(ahead_ns)
     }
+}
+
+/// `CLOCK_MONOTONIC`, as the programs read it.
+pub fn monotonic_ns() -> nix::Result<u64> {
+    read_ns(ClockId::CLOCK_MONOTONIC)
 }
 
 fn read_ns(clock: ClockId) -> nix::Result<u64> {
