@@ -3,10 +3,10 @@
 use std::net::{IpAddr, SocketAddr};
 
 use anyhow::{Context, Result, ensure};
-use serde_json::Value;
+use serde_json::{Value, json};
 use weir_tests::capture::Captured;
-use weir_tests::cluster::Pod;
-use weir_tests::plan::UPLINK;
+use weir_tests::cluster::{Node, Pod};
+use weir_tests::plan::{BRIDGE, UPLINK};
 use weir_tests::traffic::server::{HTTP_PORT, UDP_PORT};
 use weir_tests::{Cluster, wait};
 
@@ -16,6 +16,10 @@ use crate::setting::{SOON, ordinary};
 
 /// What encryption adds to a packet over IPv4.
 const OVERHEAD: u32 = 60;
+/// Likewise over IPv6.
+const OVERHEAD_IPV6: u32 = 80;
+/// Bytes of a frame before its packet.
+const ETHERNET: usize = 14;
 /// Table of the routes into the device.
 const TABLE: &str = "51871";
 /// IP and TCP headers, IPv4 and IPv6.
@@ -47,10 +51,10 @@ fn sizes_follow_the_wire_below() -> Result<()> {
     let capture = look(&cluster)?;
     echoes(&cluster, 8_700)?;
     let captured = capture.finish()?;
-    let largest = captured.packets.iter().map(|it| it.bytes.len()).max();
+    let largest = largest_frame(&captured);
     ensure!(
-        largest.unwrap_or(0) <= 1_414,
-        "{largest:?} bytes on a wire of 1,400"
+        largest <= ETHERNET + 1_400,
+        "{largest} bytes on a wire of 1,400"
     );
     assert_unreadable(&cluster, &captured, 10)?;
     one_way_is_narrower(&cluster)
@@ -61,20 +65,84 @@ fn one_way_is_narrower(cluster: &Cluster) -> Result<()> {
     let [node1, node3] = [cluster.node("node1")?, cluster.node("node3")?];
     let way = format!("{}/32", node3.address().v4);
     node1.output("ip", &["route", "add", &way, "dev", UPLINK, "mtu", "1350"])?;
-    wait::until("routes to node3 that fit its way", SOON, || {
-        let routes = node1.output("ip", &["route", "show", "table", TABLE])?;
+    only_routes_to_are_narrowed(node1, node3, 1_350 - OVERHEAD)?;
+    let (asker, pod) = (cluster.pod("asker")?, pod_of(cluster, "node3")?);
+    for address in pod.address().both() {
+        echoes_from(asker, address, 1_320)?;
+    }
+    Ok(())
+}
+
+/// Waits until the routes of `node` to `peer` are for packets of `bytes`, and no others.
+fn only_routes_to_are_narrowed(node: &Node, peer: &Node, bytes: u32) -> Result<()> {
+    let what = format!("routes to {} for {bytes} bytes", peer.name());
+    wait::until(&what, SOON, || {
+        let routes = node.output("ip", &["route", "show", "table", TABLE])?;
         for line in routes.lines() {
-            let narrow = line.contains(&format!("mtu {}", 1_350 - OVERHEAD));
-            let to_node3 = line.starts_with(&node3.pod_ranges()[0])
-                || line.starts_with(&node3.address().v4.to_string());
-            ensure!(narrow == to_node3, "{routes}");
+            let narrow = line.contains(&format!("mtu {bytes}"));
+            let to_peer = line.starts_with(&peer.pod_ranges()[0])
+                || line.starts_with(&peer.address().v4.to_string());
+            ensure!(narrow == to_peer, "{routes}");
         }
         Ok(())
-    })?;
-    let asker = cluster.pod("asker")?;
-    let pod = cluster.web_pods().find(|pod| pod.node_name() == "node3");
-    for address in pod.context("a pod of node3")?.address().both() {
-        echoes_from(asker, address, 1_320)?;
+    })
+}
+
+/// A serving pod of this node.
+fn pod_of<'a>(cluster: &'a Cluster, node: &str) -> Result<&'a Pod> {
+    let found = cluster.web_pods().find(|pod| pod.node_name() == node);
+    found.with_context(|| format!("no pod is on {node}"))
+}
+
+/// Bytes of the largest frame that was seen.
+fn largest_frame(captured: &Captured) -> usize {
+    let lengths = captured.packets.iter().map(|it| it.bytes.len());
+    lengths.max().unwrap_or_default()
+}
+
+/// A router on the way to one peer takes less than the wires before and behind it: the routes to that
+/// peer follow what it says. IPv6, since it has no need to tell of IPv4 packets that it may cut up,
+/// as those of the kernel's device.
+#[test]
+fn what_a_router_tells_narrows_the_routes_of_its_peer() -> Result<()> {
+    const NARROW: u32 = 1_400;
+    let settings = json!({ "wireguard": { "endpointFamily": "ipv6" } });
+    let builder = ordinary("enc-router").nodes(3);
+    let cluster = builder.agents(encrypting(settings)).start()?;
+    cluster.serve()?;
+    connect(&cluster)?;
+    let [node1, node3] = [cluster.node("node1")?, cluster.node("node3")?];
+    route_by_underlay(&cluster, [node1, node3], NARROW)?;
+
+    let (asker, pod) = (cluster.pod("asker")?, pod_of(&cluster, "node3")?);
+    for address in pod.address().both() {
+        echoes_from(asker, address, 1_380)?;
+    }
+    for (node, peer) in [(node1, node3), (node3, node1)] {
+        only_routes_to_are_narrowed(node, peer, NARROW - OVERHEAD_IPV6)?;
+    }
+    let capture = cluster.underlay().capture(node3.name())?;
+    for address in pod.address().both() {
+        echoes_from(asker, address, 1_380)?;
+    }
+    let largest = largest_frame(&capture.finish()?);
+    ensure!(
+        largest <= ETHERNET + NARROW as usize,
+        "{largest} bytes on a way of {NARROW}"
+    );
+    Ok(())
+}
+
+/// Has both nodes reach each other by the underlay's router, which passes on no packet larger than
+/// `mtu`.
+fn route_by_underlay(cluster: &Cluster, ends: [&Node; 2], mtu: u32) -> Result<()> {
+    let (router, mtu) = (cluster.plan().gateway.v6.to_string(), mtu.to_string());
+    for (here, there) in [(ends[0], ends[1]), (ends[1], ends[0])] {
+        let way = format!("{}/128", there.address().v6);
+        here.output("ip", &["route", "add", &way, "via", &router, "dev", UPLINK])?;
+        let underlay = cluster.underlay();
+        let narrow = ["route", "add", &way, "dev", BRIDGE, "mtu", "lock", &mtu];
+        underlay.output("ip", &narrow)?;
     }
     Ok(())
 }
