@@ -6,70 +6,30 @@
 //! agent, and only what differs is written.
 
 mod apply;
+mod backend;
+mod calls;
 mod error;
 mod kernel;
 mod known;
 mod userspace;
 
-use std::fmt;
 use std::io;
-use std::num::NonZeroU16;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
-use std::time::Duration;
-
-use wireguard_control::Backend as ControlBackend;
 
 use super::key::{PrivateKey, PublicKey};
 use super::link::{IfIndex, LinkState, Netlink};
 use super::peers::{PeerChange, PeerConfig, PeerTraffic, Peers};
 use super::values::{FirewallMark, InterfaceName, Port};
 
+pub use backend::Backend;
+use calls::{call_later, calls};
 pub use error::DeviceError;
 use error::{failed, port_or_io};
 use known::Known;
 
 /// Text on an interface that says that it is ours.
 pub const ALIAS: &str = "weir: encryption between nodes";
-
-/// How long a node waits for the call of one that may be changing its key too. Longer than a way
-/// between nodes takes, and short enough for a connection that waits as well.
-const OTHERS_CALL_WITHIN: Duration = Duration::from_millis(400);
-
-/// Who encrypts.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Backend {
-    /// The kernel's own WireGuard.
-    Kernel,
-    /// A process of ours behind a TUN device.
-    Userspace,
-}
-
-impl Backend {
-    /// As a link's kind, see [`LinkState::kind`].
-    fn link_kind(self) -> &'static str {
-        match self {
-            Self::Kernel => "wireguard",
-            Self::Userspace => "tun",
-        }
-    }
-
-    fn control(self) -> ControlBackend {
-        match self {
-            Self::Kernel => ControlBackend::Kernel,
-            Self::Userspace => ControlBackend::Userspace,
-        }
-    }
-}
-
-impl fmt::Display for Backend {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(match self {
-            Self::Kernel => "kernel",
-            Self::Userspace => "userspace",
-        })
-    }
-}
 
 /// What the device is to be, apart from its key and peers.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -337,16 +297,6 @@ impl Device {
     }
 }
 
-impl Backend {
-    /// Whether the device behind a link that exists can be talked to.
-    async fn answers(self, name: &InterfaceName) -> bool {
-        match self {
-            Self::Kernel => true,
-            Self::Userspace => apply::read(name, self).await.is_ok(),
-        }
-    }
-}
-
 /// The interface of this name, if there is one and it is ours.
 async fn find_ours(
     netlink: &Netlink,
@@ -381,34 +331,4 @@ async fn remove(
     userspace::stop(name, &process.folder).await?;
     let deleted = netlink.delete(link.index).await;
     deleted.map_err(failed("remove", name))
-}
-
-/// Has the device send each of these peers a packet, and so shake hands first.
-fn calls(peers: &[(&PublicKey, &PeerConfig)]) -> Vec<PeerChange> {
-    let call = |(peer, config): &(&PublicKey, &PeerConfig)| {
-        let usual = config.keepalive_seconds;
-        // From never to some time: what the kernel's device answers with a packet at once.
-        [None, usual.or(Some(NonZeroU16::MIN)), usual]
-            .map(|seconds| PeerChange::SetKeepalive(**peer, seconds))
-    };
-    peers.iter().flat_map(call).collect()
-}
-
-/// Calls those of these peers that have not called in the meantime.
-async fn call_later(name: InterfaceName, backend: Backend, peers: Vec<(PublicKey, PeerConfig)>) {
-    tokio::time::sleep(OTHERS_CALL_WITHIN).await;
-    let called = async {
-        let traffic = apply::read(&name, backend).await?.traffic;
-        let silent = peers.iter().filter(|(peer, _)| {
-            traffic
-                .get(peer)
-                .is_some_and(|traffic| traffic.last_handshake.is_none())
-        });
-        let silent: Vec<_> = silent.map(|(peer, config)| (peer, config)).collect();
-        apply::apply(&name, backend, &calls(&silent)).await
-    };
-    if let Err(error) = called.await {
-        // The device may be gone by now. Traffic makes a handshake as well, only later.
-        tracing::warn!(%error, device = %name, "peers were not called");
-    }
 }
