@@ -1,15 +1,15 @@
 //! What the tables of `state` ask for on this node. Pure.
 
+mod endpoints;
+
 use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
 use std::net::IpAddr;
 
-use ebpf_abi::Family;
-
+use self::endpoints::Endpoints;
 use super::{BackendAddress, FrontendAddress, FrontendKind, ServiceKey, family_of};
 use crate::state::{
-    ClusterState, Endpoint, EndpointSlice, L4Protocol, ObjectName, Problem, Service, ServicePort,
-    Severity,
+    ClusterState, EndpointSlice, L4Protocol, ObjectName, Problem, Service, ServicePort, Severity,
 };
 
 /// The node the plan is for.
@@ -33,6 +33,9 @@ pub struct Desired {
     /// Where an endpoint is was asked of the pods, as its slice does not say.
     pub depends_on_pods: bool,
 }
+
+/// Endpoints times ports of one Service that are looked at: eight times what the maps hold.
+const BACKENDS_MAX: usize = 1 << 20;
 
 /// Problems of one sort that are listed; the others are counted.
 const PROBLEMS_MAX: usize = 100;
@@ -83,6 +86,9 @@ pub struct DesiredService {
     pub frontends: BTreeMap<FrontendAddress, FrontendKind>,
     /// Where new connections go.
     pub backends: BTreeMap<BackendAddress, BackendState>,
+    /// Endpoints that are listed and take no new connections, as they are not ready or terminate. The
+    /// connections that they have go on, of TCP: datagrams are sent to another one.
+    pub draining: BTreeSet<BackendAddress>,
 }
 
 /// What is known of a backend.
@@ -103,7 +109,12 @@ pub fn desired(state: &ClusterState, node: &ThisNode) -> Desired {
     let addresses = node_addresses(state, node);
     for service in state.services() {
         let slices: Vec<&EndpointSlice> = state.slices_of(&service.name).collect();
-        for (index, port) in service.ports.iter().enumerate() {
+        let endpoints: usize = slices.iter().map(|slice| slice.endpoints.len()).sum();
+        let served = (BACKENDS_MAX / endpoints.max(1)).max(1);
+        if served < service.ports.len() {
+            contested.push(too_large(service, served, endpoints));
+        }
+        for (index, port) in service.ports.iter().enumerate().take(served) {
             for (frontend, kind) in frontends(service, port, &addresses) {
                 let claimed = (frontend.ip, frontend.port, frontend.protocol);
                 let owner = state.frontend_owner(claimed, addresses.contains(&frontend.ip));
@@ -121,13 +132,10 @@ pub fn desired(state: &ClusterState, node: &ThisNode) -> Desired {
                     protocol: port.protocol,
                     family: family_of(frontend.ip),
                 };
-                let entry = result
-                    .services
-                    .entry(key)
-                    .or_insert_with_key(|key| DesiredService {
-                        frontends: BTreeMap::new(),
-                        backends: backends(state, node, service, port, &slices, key.family),
-                    });
+                let entry = result.services.entry(key).or_insert_with_key(|key| {
+                    let endpoints = Endpoints::of(state, node, port, &slices, key.family);
+                    endpoints.serving(service)
+                });
                 entry.frontends.insert(frontend, kind);
             }
         }
@@ -174,64 +182,6 @@ fn frontends<'a>(
             .map(move |ip| (at(*ip, node_port, port.protocol), FrontendKind::NodePort))
     });
     own.chain(on_node)
-}
-
-/// Endpoints that serve a port in a family: the ready ones or, if there are none, those that are
-/// terminating but still serve (KEP-1672).
-fn backends(
-    state: &ClusterState,
-    node: &ThisNode,
-    service: &Service,
-    port: &ServicePort,
-    slices: &[&EndpointSlice],
-    family: Family,
-) -> BTreeMap<BackendAddress, BackendState> {
-    let mut ready = BTreeMap::new();
-    let mut terminating = BTreeMap::new();
-    for slice in slices {
-        let matching = slice
-            .ports
-            .iter()
-            .find(|candidate| candidate.name == port.name && candidate.protocol == port.protocol);
-        let Some(matching) = matching else { continue };
-        for endpoint in slice
-            .endpoints
-            .iter()
-            .filter(|e| family_of(e.address) == family)
-        {
-            let address = BackendAddress {
-                ip: endpoint.address,
-                port: matching.port,
-                local: is_local(state, node, endpoint),
-            };
-            // Slices may repeat an endpoint while it moves between them; the first word counts.
-            let elsewhere = BackendAddress {
-                local: !address.local,
-                ..address
-            };
-            if endpoint.ready || service.publish_not_ready {
-                if !ready.contains_key(&elsewhere) {
-                    ready.insert(address, BackendState::Ready);
-                }
-            } else if endpoint.serving
-                && endpoint.terminating
-                && !terminating.contains_key(&elsewhere)
-            {
-                terminating.insert(address, BackendState::Terminating);
-            }
-        }
-    }
-    if ready.is_empty() { terminating } else { ready }
-}
-
-/// Runs on this node, as the slice says or, if it does not, as the pod with this address.
-fn is_local(state: &ClusterState, node: &ThisNode, endpoint: &Endpoint) -> bool {
-    let of_pod = || state.pod_by_ip(endpoint.address)?.node_name.as_deref();
-    endpoint
-        .node_name
-        .as_deref()
-        .or_else(of_pod)
-        .is_some_and(|name| name == node.name)
 }
 
 /// Often only early, and sometimes misspelled.
@@ -284,6 +234,20 @@ fn duplicate(service: &Service, port: usize, contested: &Contested, owner: &Obje
         message: format!(
             "{contested} belongs to Service {owner} already, which keeps it; give one of them \
              another address or port"
+        ),
+    }
+}
+
+fn too_large(service: &Service, served: usize, endpoints: usize) -> Problem {
+    Problem {
+        severity: Severity::Error,
+        origin: String::new(),
+        object: format!("Service {}", service.name),
+        field: format!("spec.ports[{served}]"),
+        message: format!(
+            "this port and those after it are not balanced: {} ports with {endpoints} endpoints come \
+             to more than {BACKENDS_MAX}",
+            service.ports.len()
         ),
     }
 }

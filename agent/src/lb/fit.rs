@@ -58,12 +58,21 @@ fn fit_services(desired: &mut Desired, capacity: &Capacity, problems: &mut Probl
 /// stay follows from their addresses: all nodes agree, and one that comes or goes moves few.
 fn fit_backends(desired: &mut Desired, family: Family, room: usize, problems: &mut Problems) {
     let of_family = |(key, _): &(&ServiceKey, &mut DesiredService)| key.family == family;
-    let sizes = desired
-        .services
-        .iter()
-        .filter(|(key, _)| key.family == family)
-        .map(|(_, service)| service.backends.len());
-    let Some(most) = most_of_each(sizes.collect(), room) else {
+    let services = || {
+        desired
+            .services
+            .iter()
+            .filter(|(key, _)| key.family == family)
+    };
+    let sizes: Vec<_> = services().map(|(_, it)| it.backends.len()).collect();
+    let draining: usize = services().map(|(_, it)| it.draining.len()).sum();
+    if sizes.iter().sum::<usize>() + draining > room {
+        // What takes new connections goes before what has some left.
+        for (_, service) in desired.services.iter_mut().filter(of_family) {
+            service.draining.clear();
+        }
+    }
+    let Some(most) = most_of_each(sizes, room) else {
         return;
     };
     for (key, service) in desired.services.iter_mut().filter(of_family) {

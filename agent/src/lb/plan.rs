@@ -28,7 +28,7 @@ use super::{
 pub struct Actual {
     /// Frontends.
     pub frontends: BTreeMap<FrontendAddress, FrontendEntry>,
-    /// Backends.
+    /// Backends, those that only keep the connections they have included.
     pub backends: BTreeMap<BackendId, BackendAddress>,
     /// For each table the backends it names and its slots.
     pub tables: BTreeMap<ServiceId, Table>,
@@ -245,6 +245,12 @@ impl Wanted {
             let backend = ids.backend(address);
             self.backends.insert(backend, *address);
             table.backends.insert(backend);
+        }
+        // Nobody new is led there; who is there already finds it.
+        for address in &service.draining {
+            if let Some(backend) = ids.backend_id(address) {
+                self.backends.insert(backend, *address);
+            }
         }
         if !table.backends.is_empty() {
             table.slots = maglev::table_size(table.backends.len(), load_factor).get();

@@ -5,7 +5,10 @@ use std::net::IpAddr;
 use std::time::{Duration, Instant};
 
 use anyhow::{Result, ensure};
-use weir_tests::manifest::Service;
+use serde_json::{Value, json};
+use weir_tests::cluster::Pod;
+use weir_tests::manifest::{Manifest, Service};
+use weir_tests::traffic::StreamReport;
 use weir_tests::traffic::server::HTTP_PORT;
 use weir_tests::{Cluster, plan, wait};
 
@@ -100,6 +103,57 @@ fn connections_to_other_backends_do_not_notice_one_that_leaves() -> Result<()> {
         assert!(server == Some(left) || report.error.is_none(), "{report:?}");
     }
     Ok(())
+}
+
+/// As in a rolling update: the old pod terminates, and has connections left.
+#[test]
+fn connections_outlive_the_readiness_of_their_backend() -> Result<()> {
+    let cluster = start_with_web(&ordinary("drain"))?;
+    let client = cluster.client("client")?;
+    let start = |vip| client.stream(vip, ECHO).streams(24).start();
+    let streams = cluster.vips(0).into_iter().map(start);
+    let streams: Vec<_> = streams.collect::<Result<_>>()?;
+    let pod = cluster.pod("web-1")?;
+    cluster.apply(&draining(web().over(cluster.web_pods()), pod))?;
+    let takes_nothing_new = || {
+        for vip in cluster.vips(0) {
+            wait::until("the backend to take no new connections", SOON, || {
+                let names = answering(&cluster, vip, 60)?;
+                ensure!(!names.contains(pod.name()), "{names:?} answer");
+                Ok(())
+            })?;
+        }
+        anyhow::Ok(())
+    };
+    takes_nothing_new()?;
+    for node in cluster.nodes() {
+        node.agent()?.kill9()?;
+        node.agent()?.start()?;
+    }
+    takes_nothing_new()?;
+    for streams in streams {
+        let reports = streams.stop()?;
+        let name = |it: &StreamReport| it.server.as_ref().map(|it| it.name.clone());
+        let to_it = |it: &&StreamReport| name(it).as_deref() == Some(pod.name());
+        ensure!(reports.iter().any(|it| to_it(&it)), "{reports:?}");
+        ensure!(reports.iter().all(|it| it.error.is_none()), "{reports:?}");
+    }
+    Ok(())
+}
+
+/// Has the endpoints of `pod` terminate: they stay listed.
+fn draining(mut manifest: Manifest, pod: &Pod) -> Manifest {
+    let addresses = pod.address().both().map(|address| address.to_string());
+    for document in &mut manifest.documents {
+        let endpoints = document.get_mut("endpoints").and_then(Value::as_array_mut);
+        for endpoint in endpoints.into_iter().flatten() {
+            if addresses.iter().any(|it| endpoint["addresses"][0] == **it) {
+                endpoint["conditions"] =
+                    json!({ "ready": false, "serving": true, "terminating": true });
+            }
+        }
+    }
+    manifest
 }
 
 #[test]

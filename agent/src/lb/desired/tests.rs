@@ -1,5 +1,7 @@
+use ebpf_abi::Family;
+
 use super::*;
-use crate::state::{Change, EndpointPort, Labels, Node, Object, ObjectName, Pod};
+use crate::state::{Change, Endpoint, EndpointPort, Labels, Node, Object, ObjectName, Pod};
 
 mod backends;
 mod frontends;

@@ -56,6 +56,7 @@ fn desired(sizes: &[u32]) -> Desired {
         let wanted = DesiredService {
             frontends: [(frontend(service), FrontendKind::ClusterIp)].into(),
             backends: backends(service, 0..*size),
+            ..DesiredService::default()
         };
         (key(service), wanted)
     });

@@ -48,6 +48,7 @@ fn wanted(services: &[(&str, &[u8], &[u8])]) -> Desired {
             .iter()
             .map(|last| (backend(*last), BackendState::Ready))
             .collect(),
+        ..DesiredService::default()
     };
     Desired {
         depends_on_pods: false,
@@ -227,6 +228,31 @@ fn only_removed_backends_raise_the_generation() {
         agent.assert_reached(&desired);
         assert_eq!(agent.maps.generation, generation, "{desired:?}");
     }
+}
+
+#[test]
+fn a_backend_that_drains_keeps_its_number_and_takes_no_new_connection() {
+    let mut agent = agent_with(&wanted(&[("a", &[1], &[1, 2])]));
+    let number = agent.ids.as_ref().unwrap().backend_id(&backend(2));
+    let mut draining = wanted(&[("a", &[1], &[1])]);
+    let service = draining.services.get_mut(&key("a")).unwrap();
+    // One that never took a connection, too.
+    service.draining = [backend(2), backend(3)].into();
+    for _ in 0..2 {
+        assert!(agent.pass(&draining));
+        assert_eq!(agent.maps.generation, 0);
+        let leads_to = agent.maps.leads_to(&frontend(1)).unwrap();
+        assert_eq!(leads_to, [backend(1)].into());
+        let kept: Vec<_> = agent.actual.backends.values().copied().collect();
+        assert_eq!(kept, [backend(1), backend(2)]);
+        let after = agent.ids.as_ref().unwrap().backend_id(&backend(2));
+        assert_eq!(after, number);
+        // A new agent goes on with it.
+        agent = Agent::over(agent.maps);
+    }
+    assert!(agent.pass(&wanted(&[("a", &[1], &[1])])));
+    assert_eq!(agent.maps.generation, 1);
+    assert_eq!(agent.maps.backends.len(), 1);
 }
 
 #[test]

@@ -208,6 +208,26 @@ fn the_first_by_name_has_a_contested_node_port_and_an_address_goes_before_it() {
 }
 
 #[test]
+fn an_external_ip_takes_nothing_that_was_assigned() {
+    let mut cluster = ClusterState::default();
+    let taken = ["10.96.0.10", "203.0.113.1"].map(ip);
+    let mut thief = service("a", "10.96.0.1", 80);
+    thief.external_ips = taken.into();
+    upsert(&mut cluster, Object::Service(thief));
+    upsert(
+        &mut cluster,
+        Object::Service(service("dns", "10.96.0.10", 80)),
+    );
+    let mut balanced = service("web", "10.96.0.2", 80);
+    balanced.load_balancer_ips = vec![taken[1]];
+    upsert(&mut cluster, Object::Service(balanced));
+    for (address, owner) in taken.into_iter().zip(["dns", "web"]) {
+        let found = cluster.service_by_frontend(address, 80, L4Protocol::Tcp);
+        assert_eq!(found.map(|it| &*it.name.name), Some(owner));
+    }
+}
+
+#[test]
 fn of_two_ports_of_one_service_the_first_has_the_frontend() {
     let mut cluster = ClusterState::default();
     let mut web = service("web", "10.96.0.1", 80);

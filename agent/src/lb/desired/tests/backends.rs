@@ -4,29 +4,40 @@ use super::*;
 
 #[test]
 fn endpoints_serve_by_their_conditions() {
-    let cases: [(&str, Vec<Endpoint>, &[&str], BackendState); 6] = [
+    type Case<'a> = (
+        &'a str,
+        Vec<Endpoint>,
+        &'a [&'a str],
+        &'a [&'a str],
+        BackendState,
+    );
+    let cases: [Case<'_>; 6] = [
         (
             "ready ones",
             vec![ready("10.1.0.1"), ready("10.1.0.2")],
             &["10.1.0.1", "10.1.0.2"],
+            &[],
             BackendState::Ready,
         ),
         (
             "no unready ones",
             vec![ready("10.1.0.1"), unready("10.1.0.2")],
             &["10.1.0.1"],
+            &["10.1.0.2"],
             BackendState::Ready,
         ),
         (
             "no terminating ones beside ready ones",
             vec![ready("10.1.0.1"), terminating("10.1.0.2")],
             &["10.1.0.1"],
+            &["10.1.0.2"],
             BackendState::Ready,
         ),
         (
             "terminating ones if no other",
             vec![unready("10.1.0.1"), terminating("10.1.0.2")],
             &["10.1.0.2"],
+            &["10.1.0.1"],
             BackendState::Terminating,
         ),
         (
@@ -36,11 +47,12 @@ fn endpoints_serve_by_their_conditions() {
                 ..terminating("10.1.0.1")
             }],
             &[],
+            &["10.1.0.1"],
             BackendState::Ready,
         ),
-        ("none at all", vec![], &[], BackendState::Ready),
+        ("none at all", vec![], &[], &[], BackendState::Ready),
     ];
-    for (name, endpoints, expected, backend_state) in cases {
+    for (name, endpoints, expected, draining, backend_state) in cases {
         let desired = desired_of([
             Object::Service(service("web", &["10.96.0.1"])),
             Object::EndpointSlice(slice("web-1", "web", endpoints)),
@@ -48,6 +60,8 @@ fn endpoints_serve_by_their_conditions() {
         let found = desired.services.values().next().unwrap();
         let addresses: Vec<_> = found.backends.keys().map(|b| b.ip.to_string()).collect();
         assert_eq!(addresses, expected, "{name}");
+        let kept: Vec<_> = found.draining.iter().map(|b| b.ip.to_string()).collect();
+        assert_eq!(kept, draining, "{name}");
         assert!(
             found.backends.values().all(|state| *state == backend_state),
             "{name}"

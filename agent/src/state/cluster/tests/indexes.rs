@@ -97,20 +97,13 @@ impl ClaimLog {
 
 fn scan_for_service(cluster: &ClusterState, frontend: Frontend) -> Option<&Service> {
     let (ip, port, protocol) = frontend;
-    let dialled = |service: &&Service| {
-        let addresses = [
-            &service.cluster_ips,
-            &service.external_ips,
-            &service.load_balancer_ips,
-        ];
-        addresses
-            .into_iter()
-            .flatten()
-            .any(|address| *address == ip)
-            && service
-                .ports
-                .iter()
-                .any(|p| p.port == port && p.protocol == protocol)
+    let has_port = |service: &Service| {
+        let mut ports = service.ports.iter();
+        ports.any(|it| it.port == port && it.protocol == protocol)
+    };
+    let dialled = |addresses: fn(&Service) -> &Vec<IpAddr>| {
+        let mut services = cluster.services();
+        services.find(move |service| addresses(service).contains(&ip) && has_port(service))
     };
     let by_node_port = |service: &&Service| {
         cluster.nodes().any(|node| node.addresses.contains(&ip))
@@ -119,9 +112,9 @@ fn scan_for_service(cluster: &ClusterState, frontend: Frontend) -> Option<&Servi
                 .iter()
                 .any(|p| p.node_port == Some(port) && p.protocol == protocol)
     };
-    cluster
-        .services()
-        .find(dialled)
+    dialled(|service| &service.cluster_ips)
+        .or_else(|| dialled(|service| &service.load_balancer_ips))
+        .or_else(|| dialled(|service| &service.external_ips))
         .or_else(|| cluster.services().find(by_node_port))
 }
 
