@@ -89,6 +89,8 @@ pub async fn run(inputs: Inputs, stop: CancellationToken) -> anyhow::Result<()> 
     let (client, url) = connected;
     tracing::info!(url, "following the API server");
     let health = Health::new(url.clone(), inputs.state.clone());
+    // Takes back what was said while there was no way to ask.
+    health.stand_in(None);
     let (mut watches, mut keepers, mut listed) = (Vec::new(), Vec::new(), Vec::new());
     for kind in KINDS {
         let changed = Arc::new(Notify::new());

@@ -6,18 +6,28 @@ use super::Findings;
 
 /// Parses an address that packets carry: of a frontend, an endpoint, a pod or a node.
 pub(super) fn parse(findings: &mut Findings, field: &str, text: &str) -> Option<IpAddr> {
-    match text.parse::<IpAddr>() {
-        Err(_) => {
-            findings.error(field, format!("{text:?} is no IP address"));
-            None
-        }
-        Ok(ip) => match unusable(ip) {
-            Some(why) => {
-                findings.error(field, format!("{ip} is {why} and cannot be used here"));
-                None
-            }
-            None => Some(ip),
-        },
+    usable(text).map_err(|why| findings.error(field, why)).ok()
+}
+
+/// Likewise for one of several that a controller wrote: the others are of use without it.
+pub(super) fn parse_or_leave_out(
+    findings: &mut Findings,
+    field: &str,
+    text: &str,
+) -> Option<IpAddr> {
+    usable(text)
+        .map_err(|why| findings.warning(field, format!("{why}; this address is left out")))
+        .ok()
+}
+
+/// The address, or what is wrong with it.
+fn usable(text: &str) -> Result<IpAddr, String> {
+    let ip: IpAddr = text
+        .parse()
+        .map_err(|_| format!("{text:?} is no IP address"))?;
+    match unusable(ip) {
+        Some(why) => Err(format!("{ip} is {why} and cannot be used here")),
+        None => Ok(ip),
     }
 }
 

@@ -88,6 +88,10 @@ fn ports(given: Option<&[api::EndpointPort]>, findings: &mut Findings) -> Vec<En
     if given.is_empty() {
         findings.not_honoured("ports", "a slice for all ports is not balanced");
     }
+    if given.len() > port::PORTS_MAX {
+        findings.error("ports", port::too_many(given.len()));
+        return Vec::new();
+    }
     let mut ports: Vec<EndpointPort> = Vec::new();
     for (at, one) in given.iter().enumerate() {
         let field = format!("ports[{at}]");

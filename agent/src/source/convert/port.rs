@@ -3,6 +3,15 @@
 use super::Findings;
 use crate::state::L4Protocol;
 
+/// Ports that an object may have: each is compared with all others, and multiplied by what it is
+/// served at.
+pub(super) const PORTS_MAX: usize = 1_024;
+
+/// What is said of more.
+pub(super) fn too_many(ports: usize) -> String {
+    format!("has {ports} entries, more than {PORTS_MAX}")
+}
+
 /// A port number from 1 to 65535.
 pub(super) fn number(findings: &mut Findings, field: &str, port: i32) -> Option<u16> {
     let number = u16::try_from(port).ok().filter(|port| *port > 0);

@@ -11,6 +11,14 @@ use super::metadata::{NameForm, namespaced_name};
 use super::{Findings, address, port, unless_errors};
 use crate::state::Service;
 
+/// Addresses times ports that a Service may have. All of a cluster's have room for 65,536.
+const FRONTENDS_MAX: usize = 4_096;
+/// Labels of Services that are not to be served by a node's proxy.
+const LEFT_TO_OTHERS: [&str; 2] = [
+    "service.kubernetes.io/service-proxy-name",
+    "service.kubernetes.io/headless",
+];
+
 /// `spec.type`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum ServiceType {
@@ -36,6 +44,17 @@ pub fn service(object: &api::Service, findings: &mut Findings) -> Option<Service
         let load_balancer_ips = load_balancer_ips(object, service_type, findings);
         let ports = ports::ports(spec, service_type, headless, findings);
         honoured::warn(spec, service_type, findings);
+        let addresses = cluster_ips.len() + external_ips.len() + load_balancer_ips.len();
+        if addresses * ports.len() > FRONTENDS_MAX {
+            findings.error(
+                "spec",
+                format!(
+                    "has {} ports at {addresses} addresses, more than {FRONTENDS_MAX} together: \
+                     make several Services of it",
+                    ports.len()
+                ),
+            );
+        }
 
         let other_addresses = external_ips.len() + load_balancer_ips.len();
         let node_ports = ports.iter().any(|port| port.node_port.is_some());
@@ -46,15 +65,36 @@ pub fn service(object: &api::Service, findings: &mut Findings) -> Option<Service
                 "is missing, so clients have nothing to dial: no API server assigns one here",
             );
         }
-        Some(Service {
+        let mut service = Service {
             name: name?,
             cluster_ips,
             external_ips,
             load_balancer_ips,
             ports,
             publish_not_ready: spec.publish_not_ready_addresses.unwrap_or(false),
-        })
+        };
+        if headless || service_type == ServiceType::ExternalName || is_left_to_others(object) {
+            clear_frontends(&mut service);
+        }
+        Some(service)
     })
+}
+
+/// The Service is another proxy's, or nobody's, as kube-proxy reads these labels too.
+fn is_left_to_others(object: &api::Service) -> bool {
+    let labels = object.metadata.labels.iter().flatten();
+    let mut keys = labels.map(|(key, _)| key.as_str());
+    keys.any(|key| LEFT_TO_OTHERS.contains(&key))
+}
+
+/// Leaves nothing to dial.
+fn clear_frontends(service: &mut Service) {
+    service.cluster_ips.clear();
+    service.external_ips.clear();
+    service.load_balancer_ips.clear();
+    for port in &mut service.ports {
+        port.node_port = None;
+    }
 }
 
 fn service_type(spec: &api::ServiceSpec, findings: &mut Findings) -> Option<ServiceType> {
@@ -151,7 +191,11 @@ fn load_balancer_ips(
         match ingress.ip.as_deref().filter(|ip| !ip.is_empty()) {
             // The balancer wants the packets itself and sends them on to the nodes.
             Some(_) if ingress.ip_mode.as_deref() == Some("Proxy") => {}
-            Some(ip) => ips.extend(address::parse(findings, &format!("{field}.ip"), ip)),
+            Some(ip) => ips.extend(address::parse_or_leave_out(
+                findings,
+                &format!("{field}.ip"),
+                ip,
+            )),
             None => findings.warning(field, "has no ip: a host name is nothing to balance"),
         }
     }

@@ -54,14 +54,24 @@ pub(super) async fn report(inputs: &Inputs, client: &Client) {
             match timeout(REQUESTS, told).await {
                 Ok(Ok(())) => ledger.told(mistake, Instant::now()),
                 Ok(Err(error)) => {
-                    let error = describe(&error);
+                    let (is_of_this_one, error) = (concerns_one(&error), describe(&error));
                     tracing::debug!(object = %mistake.0, error, "no event was made");
-                    break;
+                    if !is_of_this_one {
+                        break;
+                    }
+                    // Tried again when it would be said again; the others do not wait for it.
+                    ledger.told(mistake, Instant::now());
                 }
                 Err(_) => break,
             }
         }
     }
+}
+
+/// Whether the server refuses this one event, such as one in a namespace that is going away, and may
+/// well take others.
+fn concerns_one(error: &Error) -> bool {
+    matches!(error, Error::Api(status) if matches!(status.code, 403 | 404 | 409 | 422))
 }
 
 /// Which mistakes were there at the last look, and which were told.

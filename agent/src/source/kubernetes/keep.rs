@@ -96,12 +96,16 @@ impl Kept {
         }
     }
 
-    /// Reads all files. A row that cannot be read is left out, a file without a header is missing.
+    /// Reads all files. What can be read of a file is taken, for names; but it is missing if that is
+    /// not all of it.
     pub(super) fn read(&self) -> Restored {
         let mut restored = Restored::default();
         for kind in KINDS {
             match self.read_kind(kind) {
-                Ok((written, objects)) => {
+                Ok((written, objects, is_whole)) => {
+                    if !is_whole {
+                        restored.missing.push(kind);
+                    }
                     let written = restored
                         .written
                         .map_or(written, |oldest| oldest.min(written));
@@ -121,7 +125,8 @@ impl Kept {
         restored
     }
 
-    fn read_kind(&self, kind: Kind) -> io::Result<(Timestamp, Vec<Object>)> {
+    /// When it was written, what could be read, and whether that is all.
+    fn read_kind(&self, kind: Kind) -> io::Result<(Timestamp, Vec<Object>, bool)> {
         let file = File::open(self.path(kind))?;
         let mut lines = BufReader::new(file.take(FILE_BYTES_MAX)).lines();
         let header = lines.next().ok_or(io::ErrorKind::UnexpectedEof)??;
@@ -145,7 +150,7 @@ impl Kept {
                 "rows of the last good state cannot be read"
             );
         }
-        Ok((header.written, objects))
+        Ok((header.written, objects, unreadable == 0))
     }
 
     fn write(&self, kind: Kind, state: &SharedState) -> io::Result<()> {

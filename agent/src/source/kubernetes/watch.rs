@@ -230,11 +230,13 @@ impl Watch {
         request.headers_mut().insert(ACCEPT_ENCODING, identity);
         let deadline = Instant::now() + Duration::from_secs(seconds) + self.timing.watch_idle;
         let mut body = self.ask(request, self.timing.watch_idle, deadline).await?;
+        // A server that takes a watch and ends it at once does not answer as it should.
+        let settling = sleep(SETTLING);
+        tokio::pin!(settling);
         let mut is_settled = false;
         loop {
             let lines = tokio::select! {
-                // A server that takes a watch and ends it at once does not answer as it should.
-                () = sleep(SETTLING), if !is_settled => {
+                () = &mut settling, if !is_settled => {
                     is_settled = true;
                     self.health.answered(self.kind);
                     continue;

@@ -20,6 +20,10 @@ pub(super) fn ports(
             "is missing: a Service needs at least one port",
         );
     }
+    if given.len() > port::PORTS_MAX {
+        findings.error("spec.ports", port::too_many(given.len()));
+        return Vec::new();
+    }
     let mut ports: Vec<ServicePort> = Vec::new();
     for (at, one) in given.iter().enumerate() {
         let field = format!("spec.ports[{at}]");
@@ -54,13 +58,12 @@ fn check_name(
     findings: &mut Findings,
 ) {
     let field = format!("{field}.name");
-    let name_of = |port: &api::ServicePort| port.name.clone().unwrap_or_default();
     let name = name_of(one);
     if name.is_empty() {
         if required {
             findings.error(field, "is missing: each of several ports needs a name");
         }
-    } else if !is_dns_label(&name) {
+    } else if !is_dns_label(name) {
         findings.error(field, format!("{name:?} is not a DNS label, such as http"));
     } else if before.iter().any(|other| name_of(other) == name) {
         findings.error(
@@ -68,6 +71,10 @@ fn check_name(
             format!("{name:?} is the name of an earlier port too"),
         );
     }
+}
+
+fn name_of(port: &api::ServicePort) -> &str {
+    port.name.as_deref().unwrap_or_default()
 }
 
 fn node_port(

@@ -200,7 +200,7 @@ fn sctp_ports_are_left_out() {
 
 #[test]
 fn services_without_an_address_are_served_as_far_as_possible() {
-    let cases: [(&str, &[&str]); 5] = [
+    let cases: [(&str, &[&str]); 7] = [
         ("clusterIP: None", &[]),
         ("clusterIPs: [None]\nports: [{port: 80}]", &[]),
         ("ports: [{port: 80}]", &["W spec.clusterIP"]),
@@ -209,11 +209,72 @@ fn services_without_an_address_are_served_as_far_as_possible() {
             "type: ExternalName\nexternalName: example.com",
             &["W spec.type"],
         ),
+        (
+            "type: ExternalName\nexternalName: example.com\nexternalIPs: [198.51.100.7]\n\
+             ports: [{port: 80}]",
+            &["W spec.type"],
+        ),
+        (
+            "clusterIP: None\nexternalIPs: [198.51.100.7]\nports: [{port: 80}]",
+            &[],
+        ),
     ];
     for (spec, expected) in cases {
         let (service, findings) = convert(spec);
-        assert!(service.unwrap().cluster_ips.is_empty(), "{spec}");
+        let service = service.unwrap();
+        assert!(service.cluster_ips.is_empty(), "{spec}");
+        assert!(service.external_ips.is_empty(), "{spec}");
         assert_eq!(findings, expected, "{spec}");
+    }
+}
+
+#[test]
+fn services_of_another_proxy_are_left_to_it() {
+    for label in LEFT_TO_OTHERS {
+        let (service, findings) = run(
+            service,
+            &format!(
+                "
+metadata: {{name: web, labels: {{{label}: other}}}}
+spec:
+  type: NodePort
+  clusterIP: 10.96.0.1
+  externalIPs: [198.51.100.7]
+  ports: [{{port: 80, nodePort: 30080}}]
+"
+            ),
+        );
+        let service = service.unwrap();
+        assert!(service.cluster_ips.is_empty() && service.external_ips.is_empty());
+        assert_eq!(service.ports[0].node_port, None);
+        assert!(findings.is_empty(), "{findings:?}");
+    }
+}
+
+#[test]
+fn one_service_does_not_take_all_room() {
+    let external = |count: u16| {
+        let ips = (0..count).map(|n| format!("198.18.{}.{}", n / 250, 1 + n % 250));
+        ips.collect::<Vec<_>>().join(", ")
+    };
+    let ports = |count: u16| {
+        let ports = (1..=count).map(|n| format!("{{port: {n}, name: p{n}}}"));
+        ports.collect::<Vec<_>>().join(", ")
+    };
+    for (addresses, count, expected) in [
+        (1, 1_024, &[][..]),
+        (1, 1_025, &["E spec.ports"]),
+        (64, 64, &[]),
+        (65, 64, &["E spec"]),
+    ] {
+        let spec = format!(
+            "clusterIP: None\ntype: ClusterIP\nexternalIPs: [{}]\nports: [{}]",
+            external(addresses),
+            ports(count)
+        );
+        let (service, findings) = convert(&spec);
+        assert_eq!(findings, expected, "{addresses} x {count}");
+        assert_eq!(service.is_none(), !expected.is_empty());
     }
 }
 
@@ -247,6 +308,9 @@ status: {{loadBalancer: {{ingress: [{ingress}]}}}}
         );
         assert_eq!(findings, expected, "{service_type} {ingress}");
     }
-    let (service, findings) = run(service, &yaml("LoadBalancer", "{ip: '::'}"));
-    assert_eq!((service, findings.len()), (None, 1));
+    // What a controller wrote there is no reason to serve nothing.
+    let ingress = "{ip: 127.0.0.1}, {ip: 203.0.113.1}";
+    let (service, findings) = run(service, &yaml("LoadBalancer", ingress));
+    assert_eq!(service.unwrap().load_balancer_ips.len(), 1);
+    assert_eq!(findings, ["W status.loadBalancer.ingress[0].ip"]);
 }
