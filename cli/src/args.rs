@@ -168,10 +168,12 @@ Examples:
 const REPORT_HELP: &str = "\
 Paths:
   encrypted          through the WireGuard device
-  clear_allowed      to pods in encryption.strictMode.allowedCidrs
+  clear_allowed      to pods in encryption.strictMode.allowedCidrs, tunnels to excepted nodes
   clear_not_strict   to pods, while encryption.strictMode.enabled is false
   clear_tunnel       in a VXLAN, Geneve or IP tunnel, while strict mode is off
   clear_node         to the node itself, while encryption.node is false
+  clear_excepted     to the node itself, by an exception to encryption.node
+  clear_no_peer      to the node itself, before it is a peer
   dropped            did not leave: it would have been in clear text
 
 The programs in the kernel count, also while no agent runs. Counts go on over restarts.

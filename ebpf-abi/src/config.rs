@@ -50,6 +50,8 @@ impl DatapathConfig {
     pub const ENCRYPT: u32 = 2;
     /// Such traffic is dropped where it would leave in clear text.
     pub const STRICT: u32 = 4;
+    /// What nodes themselves send each other is encrypted too.
+    pub const ENCRYPT_NODES: u32 = 8;
 }
 
 /// Bytes that the feature `wider-layout` adds.

@@ -32,7 +32,7 @@ impl IpcacheValue {
     /// May be reached unencrypted by the operator's word: an allowed range, or an excepted node.
     pub const CLEAR_ALLOWED: u32 = 16;
 
-    /// True if the value has this bit.
+    /// True if the value has this bit, or one of these.
     #[inline(always)]
     pub fn has(&self, flag: u32) -> bool {
         self.flags & flag != 0

@@ -24,26 +24,40 @@ pub struct TrafficPath(pub u32);
 impl TrafficPath {
     /// Encrypted. Counted before encryption, without what it adds.
     pub const ENCRYPTED: Self = Self(0);
-    /// Clear text by the operator's word: to an allowed range, or to a node that is excepted.
+    /// Clear text to pods by the operator's word: to an allowed range, or in a tunnel to a node that
+    /// is excepted.
     pub const CLEAR_ALLOWED: Self = Self(1);
     /// Clear text to pods while strict mode is off.
     pub const CLEAR_NOT_STRICT: Self = Self(2);
-    /// Clear text to the node itself.
+    /// Clear text to the node itself, as only pods' traffic is encrypted.
     pub const CLEAR_NODE: Self = Self(3);
     /// Clear text inside of a tunnel (VXLAN, Geneve, IP in IP) while strict mode is off.
     pub const CLEAR_TUNNEL: Self = Self(4);
     /// Dropped, because it would have left in clear text.
     pub const DROPPED: Self = Self(5);
+    /// Clear text to the node itself, to which the operator excepts this or all.
+    pub const CLEAR_EXCEPTED: Self = Self(6);
+    /// Clear text to the node itself, which is no peer yet.
+    pub const CLEAR_NO_PEER: Self = Self(7);
 
     /// All of them with the names that users see.
-    pub const ALL: [(Self, &'static str); 6] = [
+    pub const ALL: [(Self, &'static str); 8] = [
         (Self::ENCRYPTED, "encrypted"),
         (Self::CLEAR_ALLOWED, "clear_allowed"),
         (Self::CLEAR_NOT_STRICT, "clear_not_strict"),
         (Self::CLEAR_NODE, "clear_node"),
         (Self::CLEAR_TUNNEL, "clear_tunnel"),
         (Self::DROPPED, "dropped"),
+        (Self::CLEAR_EXCEPTED, "clear_excepted"),
+        (Self::CLEAR_NO_PEER, "clear_no_peer"),
     ];
+
+    /// The name that users see.
+    pub fn name(self) -> &'static str {
+        let mut all = Self::ALL.iter();
+        all.find(|(known, _)| *known == self)
+            .map_or("unknown", |(_, name)| name)
+    }
 }
 
 /// Value of `TRAFFIC`, one per CPU.
@@ -70,27 +84,37 @@ mod tunnel_port {
 /// What becomes of a packet that is about to leave by an uplink in clear text, `None` if it goes to
 /// no other node.
 ///
-/// `tunnelled` says that the packet is itself a tunnel's, which may carry pods' packets.
+/// `tunnelled` says that the packet is itself a tunnel's, which may carry pods' packets;
+/// `is_from_pod` that it is one of a pod of this node, and is asked if that matters.
 #[inline(always)]
 pub fn path_in_clear(
     destination: IpcacheValue,
     tunnelled: bool,
+    is_from_pod: impl FnOnce() -> bool,
     config: &DatapathConfig,
 ) -> Option<TrafficPath> {
     let strict = config.flags & DatapathConfig::STRICT != 0;
     let unless_strict = |path| {
         if strict { TrafficPath::DROPPED } else { path }
     };
+    let to_pod = destination.has(IpcacheValue::POD);
     if destination.has(IpcacheValue::LOCAL) {
         None
-    } else if destination.has(IpcacheValue::CLEAR_ALLOWED) {
+    } else if (to_pod || tunnelled) && destination.has(IpcacheValue::CLEAR_ALLOWED) {
         Some(TrafficPath::CLEAR_ALLOWED)
-    } else if destination.has(IpcacheValue::POD) {
+    } else if to_pod {
         Some(unless_strict(TrafficPath::CLEAR_NOT_STRICT))
     } else if tunnelled {
         Some(unless_strict(TrafficPath::CLEAR_TUNNEL))
-    } else {
+    } else if strict && !destination.has(IpcacheValue::CLEAR_ALLOWED) && is_from_pod() {
+        // The route into the device is gone, or never was there.
+        Some(TrafficPath::DROPPED)
+    } else if config.flags & DatapathConfig::ENCRYPT_NODES == 0 {
         Some(TrafficPath::CLEAR_NODE)
+    } else if destination.has(IpcacheValue::CLEAR_ALLOWED | IpcacheValue::PEER) {
+        Some(TrafficPath::CLEAR_EXCEPTED)
+    } else {
+        Some(TrafficPath::CLEAR_NO_PEER)
     }
 }
 
@@ -129,6 +153,10 @@ mod tests {
     const STRICT: u32 = DatapathConfig::STRICT;
 
     fn path(flags: u32, tunnelled: bool, config: u32) -> Option<TrafficPath> {
+        path_from(false, flags, tunnelled, config)
+    }
+
+    fn path_from(pod: bool, flags: u32, tunnelled: bool, config: u32) -> Option<TrafficPath> {
         let destination = IpcacheValue {
             node: NodeId(7),
             flags,
@@ -137,7 +165,7 @@ mod tests {
             flags: config,
             ..DatapathConfig::default()
         };
-        path_in_clear(destination, tunnelled, &config)
+        path_in_clear(destination, tunnelled, || pod, &config)
     }
 
     #[test]
@@ -160,6 +188,39 @@ mod tests {
         use IpcacheValue as To;
         assert_eq!(path(To::POD, false, 0), Some(TrafficPath::CLEAR_NOT_STRICT));
         assert_eq!(path(To::NODE, true, 0), Some(TrafficPath::CLEAR_TUNNEL));
+    }
+
+    #[test]
+    fn what_nodes_send_each_other_in_clear_text_has_its_reason() {
+        use IpcacheValue as To;
+        const NODES: u32 = DatapathConfig::ENCRYPT_NODES;
+        const CLEAR: u32 = To::CLEAR_ALLOWED;
+        for (flags, config, expected) in [
+            (To::NODE, 0, TrafficPath::CLEAR_NODE),
+            (To::NODE | CLEAR, 0, TrafficPath::CLEAR_NODE),
+            (To::NODE | To::PEER, 0, TrafficPath::CLEAR_NODE),
+            (To::NODE, NODES, TrafficPath::CLEAR_NO_PEER),
+            (To::NODE | CLEAR, NODES, TrafficPath::CLEAR_EXCEPTED),
+            (To::NODE | To::PEER, NODES, TrafficPath::CLEAR_EXCEPTED),
+        ] {
+            assert_eq!(path(flags, false, config | STRICT), Some(expected));
+        }
+        let tunnelled = path(To::NODE | CLEAR, true, NODES | STRICT);
+        assert_eq!(tunnelled, Some(TrafficPath::CLEAR_ALLOWED));
+    }
+
+    #[test]
+    fn strict_mode_drops_what_pods_send_to_nodes() {
+        use IpcacheValue as To;
+        let dropped = Some(TrafficPath::DROPPED);
+        let peer = To::NODE | To::PEER;
+        assert_eq!(path_from(true, peer, false, STRICT), dropped);
+        assert_eq!(
+            path_from(true, peer, false, 0),
+            Some(TrafficPath::CLEAR_NODE)
+        );
+        let allowed = To::NODE | To::CLEAR_ALLOWED;
+        assert_ne!(path_from(true, allowed, false, STRICT), dropped);
     }
 
     #[test]

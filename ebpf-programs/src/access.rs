@@ -98,6 +98,24 @@ pub fn copy<A: Address>(to: &mut A, from: A) {
     }
 }
 
+/// True if two values are the same, compared word by word: the compiler makes a call of comparing IPv6
+/// addresses as well, and that takes stack.
+#[inline(always)]
+pub fn same<T: Pod>(one: &T, other: &T) -> bool {
+    const { assert!(size_of::<T>().is_multiple_of(size_of::<u32>())) };
+    let (one, other) = (
+        (&raw const *one).cast::<u32>(),
+        (&raw const *other).cast::<u32>(),
+    );
+    for word in 0..size_of::<T>() / size_of::<u32>() {
+        // SAFETY: both references are valid for reads of so many words, and any bits are a word.
+        if unsafe { one.add(word).read_volatile() != other.add(word).read_volatile() } {
+            return false;
+        }
+    }
+    true
+}
+
 /// `CLOCK_MONOTONIC`.
 #[inline(always)]
 pub fn now_ns() -> u64 {

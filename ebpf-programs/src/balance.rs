@@ -8,9 +8,9 @@
 use ebpf_abi::conntrack::ConntrackKind;
 use ebpf_abi::event::ObservationPoint;
 use ebpf_abi::packet::{self, Packet, Unbalanced, ethertype};
-use ebpf_abi::{Addr4, Addr6, ConntrackValue, Counter, DropReason};
+use ebpf_abi::{Addr4, Addr6, ConntrackValue, Counter, DatapathConfig, DropReason, tcp};
 
-use crate::access::{config, count};
+use crate::access::{config, count, entry, same};
 use crate::emit;
 use crate::family::Ip;
 use crate::hook::{EthernetHook, Hook, Skb};
@@ -186,7 +186,7 @@ fn packet_out<A: Ip>(skb: &Skb<'_>, packet: &Packet<A>) -> Verdict {
         }
         return Verdict::Pass;
     };
-    if entry.kind != ConntrackKind::FROM_BACKEND {
+    if entry.kind != ConntrackKind::FROM_BACKEND || is_of_the_past(packet, entry, config) {
         return Verdict::Pass;
     }
     if !conntrack::is_fresh(entry, config) {
@@ -198,6 +198,24 @@ fn packet_out<A: Ip>(skb: &Skb<'_>, packet: &Packet<A>) -> Verdict {
         Ok(()) => Verdict::Pass,
         Err(reason) => drop(skb, packet, reason),
     }
+}
+
+/// True if an entry for answers is left of a connection that has ended, and the packet belongs to one
+/// between the same two that is for no frontend.
+#[inline(never)]
+fn is_of_the_past<A: Ip>(
+    packet: &Packet<A>,
+    reply: &ConntrackValue<A>,
+    config: &DatapathConfig,
+) -> bool {
+    if conntrack::is_idle(reply, packet.tuple.protocol, config) {
+        return true;
+    }
+    // Who answers an opening segment opens anew, and so the request before it did.
+    packet.tcp_flags & tcp::SYN != 0
+        && entry(A::conntrack(), &reply.rewrite.reversed()).is_some_and(|request| {
+            request.is_closing() || !same(&request.rewrite, &packet.tuple.reversed())
+        })
 }
 
 #[inline(always)]

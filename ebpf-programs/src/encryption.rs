@@ -53,11 +53,11 @@ pub fn stops_at_uplink(skb: &Skb<'_>) -> bool {
             let offset = start + usize::from(ip.version_ihl & 0x0f) * 4;
             let first = ip.fragment.get() & FRAGMENT_OFFSET == 0;
             let tunnelled = is_tunnel(&frame, ip.protocol, first.then_some(offset));
-            leaves_in_clear(skb, &ip.destination, tunnelled, config)
+            leaves_in_clear(skb, &ip.source, &ip.destination, tunnelled, config)
         }),
         ethertype::IPV6 => frame.read(start).is_some_and(|ip: Ipv6Header| {
             let tunnelled = is_tunnel(&frame, ip.next_header, Some(start + IPV6_LEN));
-            leaves_in_clear(skb, &ip.destination, tunnelled, config)
+            leaves_in_clear(skb, &ip.source, &ip.destination, tunnelled, config)
         }),
         _ => false,
     };
@@ -155,6 +155,7 @@ pub fn enter_by_device(skb: &BareSkb<'_>) -> Verdict {
 #[inline(never)]
 fn leaves_in_clear<A: Ip>(
     skb: &Skb<'_>,
+    source: &A,
     destination: &A,
     tunnelled: bool,
     config: &DatapathConfig,
@@ -162,7 +163,9 @@ fn leaves_in_clear<A: Ip>(
     let Some(known) = A::ipcache(destination) else {
         return false;
     };
-    let Some(path) = traffic::path_in_clear(known, tunnelled, config) else {
+    const OWN: u32 = IpcacheValue::POD | IpcacheValue::LOCAL;
+    let is_from_pod = || A::ipcache(source).is_some_and(|it| it.flags & OWN == OWN);
+    let Some(path) = traffic::path_in_clear(known, tunnelled, is_from_pod, config) else {
         return false;
     };
     account(skb, known.node, path);

@@ -1,8 +1,9 @@
 //! Sockets: a process that dials a service is connected to a backend, once, instead of having every
 //! packet translated.
 //!
-//! The backend is a random slot of the service's table, which is a weighted random choice; packets
-//! from outside use the hash so that all nodes agree, which sockets need not.
+//! The backend of a stream is a random slot of the service's table, which is a weighted random choice;
+//! that of datagrams follows from the socket. Packets from outside use the hash so that all nodes
+//! agree, which sockets need not.
 
 use aya_ebpf::bindings::{BPF_ANY, bpf_sock_addr};
 use aya_ebpf::btf_maps::LruHashMap;
@@ -13,7 +14,7 @@ use aya_ebpf::programs::SockAddrContext;
 use ebpf_abi::event::{EventKind, ObservationPoint, ReplyState};
 use ebpf_abi::{
     Addr4, Addr6, BackendId, Be16, Counter, DropReason, FrontendKey, Protocol, ServiceId,
-    SocketKey, SocketValue,
+    SocketKey, SocketValue, hash,
 };
 
 use crate::access::{config, count, entry};
@@ -193,9 +194,12 @@ fn translate<A: SocketIp>(call: &Call, dialled: Peer<A>) -> Answer<A> {
         return Answer::Unchanged;
     };
     let service = frontend.service;
-    // SAFETY: takes no argument and has no precondition.
-    let random = unsafe { bpf_get_prandom_u32() };
-    let Some((backend_id, backend)) = select::backend::<A>(service, random) else {
+    let hash = match protocol {
+        Protocol::UDP => conversation(call, &dialled),
+        // SAFETY: takes no argument and has no precondition.
+        _ => unsafe { bpf_get_prandom_u32() },
+    };
+    let Some((backend_id, backend)) = select::backend::<A>(service, hash) else {
         count(DropReason::NoBackend.counter());
         let dial = Dial {
             dialled,
@@ -222,6 +226,15 @@ fn translate<A: SocketIp>(call: &Call, dialled: Peer<A>) -> Answer<A> {
     count(Counter::SocketsTranslated);
     report(call, &dial, EventKind::SOCKET);
     Answer::Use(backend)
+}
+
+/// The same for all datagrams that a socket sends to one frontend: whoever takes the first is asked for
+/// the next, connected or not.
+#[inline(always)]
+fn conversation<A: SocketIp>(call: &Call, dialled: &Peer<A>) -> u32 {
+    let cookie = call.cookie();
+    let of_socket = hash::again(cookie as u32 ^ (cookie >> 32) as u32);
+    hash::again(of_socket ^ dialled.address.fold() ^ u32::from(dialled.port.get()))
 }
 
 /// Notes the frontend for `recvmsg` and `getpeername`. If the table refuses, the process sees the

@@ -157,6 +157,10 @@ fn flags(config: &Config) -> u32 {
             encryption.enabled && encryption.strict_mode.enabled,
             DatapathConfig::STRICT,
         )
+        | bit(
+            encryption.enabled && encryption.node,
+            DatapathConfig::ENCRYPT_NODES,
+        )
 }
 
 /// `CONFIG_HZ`, which the coarse clock shows as its resolution.

@@ -208,7 +208,7 @@ fn traffic(families: &mut Families<'_>, snapshot: &Snapshot, account: &Account) 
     let rows = || {
         account.iter().map(|((id, path), value)| {
             let node = labels.get(id).copied().unwrap_or(UNKNOWN);
-            ([node, path_name(*path)], value)
+            ([node, path.name()], value)
         })
     };
     // Alerts on growth need a zero to grow from.
@@ -225,12 +225,6 @@ fn traffic(families: &mut Families<'_>, snapshot: &Snapshot, account: &Account) 
         &TRAFFIC_PACKETS,
         zeros.chain(rows().map(|(labels, value)| (labels, value.packets))),
     );
-}
-
-fn path_name(path: TrafficPath) -> &'static str {
-    let mut all = TrafficPath::ALL.iter();
-    all.find(|(known, _)| *known == path)
-        .map_or("unknown", |(_, name)| name)
 }
 
 /// The name of the node at this place in the order of age, or that of all others.

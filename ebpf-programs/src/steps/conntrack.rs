@@ -42,7 +42,8 @@ pub fn touch<A: Ip>(entry: &mut ConntrackValue<A>, config: &DatapathConfig) {
     entry.checked_at = jiffies();
 }
 
-/// True if nothing was seen of the connection for so long that its ports count as free.
+/// True if nothing was seen of the connection in the direction of this entry for so long that it
+/// counts as ended.
 #[inline(always)]
 pub fn is_idle<A: Ip>(
     entry: &ConntrackValue<A>,
@@ -53,8 +54,50 @@ pub fn is_idle<A: Ip>(
         Protocol::TCP => config.tcp_idle_seconds,
         _ => config.udp_idle_seconds,
     };
-    let idle = jiffies().wrapping_sub(entry.checked_at);
-    u64::from(idle) > u64::from(timeout_seconds) * u64::from(config.jiffies_per_second)
+    let silence = jiffies().wrapping_sub(entry.checked_at);
+    is_longer(silence, timeout_seconds, config)
+}
+
+/// True if a connection, with the entries of both its directions, is over, so that its ports count as
+/// free: it was closed, or was silent for as long as its state allows.
+#[inline(always)]
+pub fn is_over<A: Ip>(
+    request: &ConntrackValue<A>,
+    reply: &ConntrackValue<A>,
+    protocol: Protocol,
+    config: &DatapathConfig,
+) -> bool {
+    let (of_either, of_both) = (
+        request.tcp_flags | reply.tcp_flags,
+        request.tcp_flags & reply.tcp_flags,
+    );
+    if of_either & tcp::RST != 0 || of_both & tcp::FIN != 0 {
+        return true;
+    }
+    let now = jiffies();
+    let of_request = now.wrapping_sub(request.checked_at);
+    let of_either_way = of_request.min(now.wrapping_sub(reply.checked_at));
+    let (silence, seconds) = if protocol != Protocol::TCP {
+        (of_either_way, config.udp_idle_seconds)
+    } else if request.tcp_flags & tcp::ACK == 0 {
+        // A client that does not exist never acknowledges, and the backend's answers are no life.
+        (of_request, UNSETTLED_SECONDS)
+    } else if of_either & tcp::FIN != 0 {
+        (of_either_way, UNSETTLED_SECONDS)
+    } else {
+        (of_either_way, config.tcp_idle_seconds)
+    };
+    is_longer(silence, seconds, config)
+}
+
+/// How long a TCP connection may be silent that only one side has closed, or that its client has not
+/// acknowledged yet: as netfilter has it (`tcp_timeouts`, net/netfilter/nf_conntrack_proto_tcp.c).
+const UNSETTLED_SECONDS: u32 = 60;
+
+/// True if a time, in ticks, is longer than so many seconds.
+#[inline(always)]
+fn is_longer(ticks: u32, seconds: u32, config: &DatapathConfig) -> bool {
+    u64::from(ticks) > u64::from(seconds) * u64::from(config.jiffies_per_second)
 }
 
 /// Counts a packet. Not atomic: the packets of a flow come in on one CPU, and a count lost where

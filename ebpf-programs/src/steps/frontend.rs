@@ -24,9 +24,7 @@ pub fn may_concern<A: Ip>(packet: &Packet<A>, place: Place, config: &DatapathCon
     let port = destination_port.get();
     may_be_frontend(destination, destination_port)
         || (config.snat_port_first..=config.snat_port_last).contains(&port)
-        || place == Place::Pod
-            && config.flags & DatapathConfig::ENCRYPT != 0
-            && may_be_frontend(A::node(config), destination_port)
+        || place == Place::Pod && may_be_frontend(A::node(config), destination_port)
 }
 
 #[inline(always)]
@@ -74,6 +72,9 @@ fn of_another_node<A: Ip>(
     protocol: Protocol,
     config: &DatapathConfig,
 ) -> ServiceId {
+    if config.flags & DatapathConfig::ENCRYPT == 0 {
+        return NONE;
+    }
     let Some(here) = A::frontend(&FrontendKey::new(A::node(config), port, protocol)) else {
         return NONE;
     };

@@ -12,7 +12,7 @@ use ebpf_abi::{
     FrontendValue, ServiceId, Tuple, hash,
 };
 
-use crate::access::{clear, count, entry, jiffies};
+use crate::access::{clear, copy, count, entry, jiffies, same};
 use crate::balance::Place;
 use crate::family::Ip;
 use crate::hook::EthernetHook;
@@ -203,8 +203,8 @@ fn port_of(hash: u32, config: &DatapathConfig) -> Be16 {
     Be16::new((first + hash::scale(hash, count)) as u16)
 }
 
-/// Writes the entry for the answers to `pending.request.rewrite`. False if another connection holds
-/// that tuple.
+/// Writes the entry for the answers to `pending.request.rewrite`. False if another connection that is
+/// not over holds that tuple.
 #[inline(never)]
 pub fn reserve<A: Ip>(
     connection: &Connection<'_, A>,
@@ -217,17 +217,42 @@ pub fn reserve<A: Ip>(
     connection.fill(value, key, kind);
     // Never a generation in force: the first answer has the entry checked, which finds its route.
     value.generation = 0;
-    if A::conntrack()
-        .insert(key, &*value, BPF_NOEXIST.into())
-        .is_ok()
-    {
-        return true;
-    }
+    let written = A::conntrack().insert(key, &*value, BPF_NOEXIST.into());
+    written.is_ok() || retake(connection, pending)
+}
+
+/// As [`Tuple::set_reversed`], from a value in a map: of that the compiler makes a call.
+#[inline(always)]
+fn turn<A: Ip>(key: &mut Tuple<A>, of: &Tuple<A>) {
+    copy(&mut key.source, of.destination);
+    copy(&mut key.destination, of.source);
+    key.source_port = of.destination_port;
+    key.destination_port = of.source_port;
+}
+
+/// Writes what [`reserve`] could not, if the entry that is there is this connection's or of one that is
+/// over.
+///
+/// Not part of it: together they take more stack than the chain of calls has.
+#[inline(never)]
+fn retake<A: Ip>(connection: &Connection<'_, A>, pending: &mut Pending<A>) -> bool {
+    let (key, value) = (&mut pending.reply_key, &pending.reply);
     let Some(existing) = entry(A::conntrack(), key) else {
         return false;
     };
-    let ours = existing.rewrite == value.rewrite;
-    let free =
-        existing.is_closing() || conntrack::is_idle(existing, key.protocol, connection.config);
-    (ours || free) && A::conntrack().insert(key, &*value, BPF_ANY.into()).is_ok()
+    if !same(&existing.rewrite, &value.rewrite) {
+        let (protocol, config) = (key.protocol, connection.config);
+        turn(key, &existing.rewrite);
+        let is_over = match entry(A::conntrack(), key) {
+            Some(request) => conntrack::is_over(request, existing, protocol, config),
+            // Evicted: the client's next packet finds its way to these ports again.
+            None => conntrack::is_idle(existing, protocol, config),
+        };
+        if !is_over {
+            return false;
+        }
+        key.set_reversed(&pending.request.rewrite);
+    }
+    let written = A::conntrack().insert(&*key, value, BPF_ANY.into());
+    written.is_ok()
 }

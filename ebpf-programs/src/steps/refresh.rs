@@ -5,7 +5,7 @@ use ebpf_abi::conntrack::ConntrackKind;
 use ebpf_abi::packet::Packet;
 use ebpf_abi::{BackendId, ConntrackValue, Counter, DatapathConfig, Protocol, tcp};
 
-use crate::access::{count, entry as map_entry, jiffies};
+use crate::access::{count, entry as map_entry, jiffies, same};
 use crate::emit;
 use crate::family::Ip;
 use crate::hook::Hook;
@@ -36,8 +36,8 @@ pub fn entry<A: Ip>(
         route::resolve(hook, entry);
         route::keep_from_xdp(entry, config);
     }
-    if is_request {
-        keep_replies(packet, entry, config);
+    if is_request && !keep_replies(packet, entry, config) {
+        return false;
     }
     conntrack::touch(entry, config);
     let interval = config
@@ -82,14 +82,28 @@ fn has_lost_its_source<A: Ip>(
         && (packet.tuple.protocol != Protocol::TCP || tcp::is_opening(packet.tcp_flags))
 }
 
-/// Keeps the entry of the replies from being evicted while only requests flow, and writes it again
-/// if it was.
+/// Keeps the entry of the replies from being evicted or counting as idle while only requests flow,
+/// and writes it again if it was evicted. False if another connection has its ports by now.
 #[inline(always)]
-fn keep_replies<A: Ip>(packet: &Packet<A>, entry: &ConntrackValue<A>, config: &DatapathConfig) {
-    if map_entry(A::conntrack(), &entry.rewrite.reversed()).is_some() {
-        return;
+fn keep_replies<A: Ip>(
+    packet: &Packet<A>,
+    entry: &ConntrackValue<A>,
+    config: &DatapathConfig,
+) -> bool {
+    let Some(pending) = A::pending() else {
+        return true;
+    };
+    pending.reply_key.set_reversed(&entry.rewrite);
+    if let Some(reply) = map_entry(A::conntrack(), &pending.reply_key) {
+        pending.reply.rewrite.set_reversed(&packet.tuple);
+        if !same(&reply.rewrite, &pending.reply.rewrite) {
+            return false;
+        }
+        reply.checked_at = jiffies();
+        // Never a generation in force: the next answer finds its own way again.
+        reply.generation = 0;
+        return true;
     }
-    let Some(pending) = A::pending() else { return };
     let kind = if entry.kind == ConntrackKind::TO_REMOTE {
         ConntrackKind::FROM_REMOTE
     } else {
@@ -106,5 +120,5 @@ fn keep_replies<A: Ip>(packet: &Packet<A>, entry: &ConntrackValue<A>, config: &D
         },
         pending,
         kind,
-    );
+    )
 }

@@ -110,13 +110,21 @@ pub fn resolve<A: Ip>(hook: &impl Hook, entry: &mut ConntrackValue<A>) -> bool {
     route.is_ok()
 }
 
-/// Has TC send what goes to a backend on another node while encryption is on: there, and not after
-/// XDP, is a hook that stops packets from leaving in clear text.
+/// Has TC send what goes to a backend, a pod or a node elsewhere while encryption is on: there, and not
+/// after XDP, is a hook that stops packets from leaving in clear text, and counts them.
 #[inline(always)]
 pub fn keep_from_xdp<A: Ip>(entry: &mut ConntrackValue<A>, config: &DatapathConfig) {
-    if config.flags & DatapathConfig::ENCRYPT != 0 && entry.kind == ConntrackKind::TO_REMOTE {
+    if config.flags & DatapathConfig::ENCRYPT != 0
+        && (entry.kind == ConntrackKind::TO_REMOTE || leads_into_cluster(&entry.rewrite))
+    {
         forget(&mut entry.next_hop);
     }
+}
+
+/// Not inlined: the key takes stack that the chain of calls has not.
+#[inline(never)]
+fn leads_into_cluster<A: Ip>(tuple: &Tuple<A>) -> bool {
+    A::ipcache(&tuple.destination).is_some()
 }
 
 /// True if there is a way for packets with this tuple that leads on from this node.

@@ -85,6 +85,39 @@ fn datagrams_of_unconnected_sockets_come_back_from_the_cluster_ip() -> Result<()
     Ok(())
 }
 
+/// As of QUIC: the second datagram is for whoever got the first.
+#[test]
+fn datagrams_of_one_socket_go_to_one_backend() -> Result<()> {
+    let cluster = start_with_web(&ordinary("quic"))?;
+    let pod = cluster.pod("asker")?;
+    for address in cluster_ips() {
+        let to = SocketAddr::new(address, DATAGRAMS);
+        let mut chosen = BTreeSet::new();
+        for _ in 0..8 {
+            let answers = pod.run(|| -> std::io::Result<BTreeSet<String>> {
+                let any = if address.is_ipv4() {
+                    "0.0.0.0:0"
+                } else {
+                    "[::]:0"
+                };
+                let socket = std::net::UdpSocket::bind(any)?;
+                socket.set_read_timeout(Some(SOON))?;
+                let answer = |_| {
+                    socket.send_to(b"whose am I?", to)?;
+                    let mut bytes = [0; 1_500];
+                    let length = socket.recv(&mut bytes)?;
+                    Ok(String::from_utf8_lossy(&bytes[..length]).into_owned())
+                };
+                (0..10).map(answer).collect()
+            })??;
+            anyhow::ensure!(answers.len() == 1, "{answers:?}");
+            chosen.extend(answers);
+        }
+        anyhow::ensure!(chosen.len() > 1, "all sockets go to {chosen:?}");
+    }
+    Ok(())
+}
+
 #[test]
 fn no_packet_of_a_translated_connection_carries_the_cluster_ip() -> Result<()> {
     let cluster = start_with_web(&ordinary("once"))?;

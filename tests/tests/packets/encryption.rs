@@ -6,8 +6,11 @@ use std::net::SocketAddr;
 use ebpf_abi::tcp::{ACK, SYN};
 use ebpf_abi::{Counter, DropReason, IpcacheValue as To, TrafficPath};
 
+use weir_agent::lb::apply::LbMaps;
+
 use crate::network::{Addresses, at, families, ip};
 use crate::node::{Hook, Node, OTHER_NODE, Verdict, encrypting, on_node_with, small_config};
+use crate::open::{FIRST, syn};
 use crate::packet::{
     ETHERNET, Packet, Transport, assert_checksums, fragment_header, set_tcp_options,
 };
@@ -65,7 +68,7 @@ fn an_uplink_lets_out_only_what_may_leave_in_clear_text() {
         (
             To::NODE | To::PEER | CLEAR,
             false,
-            Some(TrafficPath::CLEAR_ALLOWED),
+            Some(TrafficPath::CLEAR_NODE),
         ),
         (To::NODE | To::LOCAL, false, None),
         (To::NODE, true, Some(TrafficPath::DROPPED)),
@@ -183,6 +186,63 @@ fn without_strict_mode_the_reason_is_counted() {
                 expect(node, Hook::UplinkOut, &leaving(&of, tunnelled), Some(path));
                 expect(node, Hook::PodFrom, &leaving(&of, tunnelled), None);
             }
+        }
+    });
+}
+
+#[test]
+fn what_nodes_send_in_clear_text_has_its_reason() {
+    const CLEAR: u32 = To::CLEAR_ALLOWED;
+    let rows = [
+        (To::NODE, TrafficPath::CLEAR_NO_PEER),
+        (To::NODE | CLEAR, TrafficPath::CLEAR_EXCEPTED),
+        (To::NODE | To::PEER, TrafficPath::CLEAR_EXCEPTED),
+    ];
+    let mut config = encrypting(true);
+    config.encryption.node = true;
+    on_node_with(&config, |node| {
+        for of in families() {
+            for (flags, path) in rows {
+                node.know(of.remote.ip(), flags);
+                expect(node, Hook::UplinkOut, &leaving(&of, false), Some(path));
+            }
+        }
+    });
+}
+
+/// As when the device is gone, and its routes with it.
+#[test]
+fn what_pods_send_to_nodes_does_not_leave_in_clear_text() {
+    const CLEAR: u32 = To::CLEAR_ALLOWED;
+    on_node_with(&encrypting(true), |node| {
+        for of in families() {
+            let own = (of.local.ip(), To::POD | To::LOCAL);
+            for (flags, path) in [
+                (To::NODE | To::PEER, TrafficPath::DROPPED),
+                (To::NODE | CLEAR, TrafficPath::CLEAR_NODE),
+            ] {
+                node.know_all(&[own, (of.remote.ip(), flags)]);
+                expect(node, Hook::UplinkOut, &leaving(&of, false), Some(path));
+            }
+        }
+    });
+}
+
+/// While encryption is on, only TC may send into the cluster: behind XDP nobody looks.
+#[test]
+fn answers_to_pods_and_nodes_are_left_to_tc() {
+    on_node_with(&encrypting(true), |node| {
+        for of in node.families() {
+            node.service(FIRST, of.vip, of.remote, false);
+            node.run(Hook::Xdp, &syn(&of));
+            let (own, _) = node.entry(&syn(&of)).expect("an entry").rewrite;
+            let transport = Transport::Tcp(SYN | ACK);
+            let packet = node.wire.peer_answer(&of, of.remote, own.port(), transport);
+            let outcome = node.run(Hook::Xdp, &packet);
+            assert_eq!(outcome.verdict, Verdict::Transmit, "{outcome}");
+            node.know(of.client.ip(), To::POD);
+            node.balancer().raise_generation().expect("CONFIG");
+            node.expect_untouched(Hook::Xdp, &packet);
         }
     });
 }

@@ -188,8 +188,19 @@ impl Node {
 
     /// Makes an address of the other node known with these flags, and no other one.
     pub fn know(&mut self, address: IpAddr, flags: u32) {
-        let node = OTHER_NODE;
-        let ranges = Ranges::from([(Prefix::from(address), IpcacheValue { node, flags })]);
+        self.know_all(&[(address, flags)]);
+    }
+
+    /// Likewise for several addresses.
+    pub fn know_all(&mut self, addresses: &[(IpAddr, u32)]) {
+        let value = |flags| IpcacheValue {
+            node: OTHER_NODE,
+            flags,
+        };
+        let ranges = addresses
+            .iter()
+            .map(|(address, flags)| (Prefix::from(*address), value(*flags)));
+        let ranges: Ranges = ranges.collect();
         self.encryption().set_ranges(&ranges).expect("IPCACHE");
     }
 

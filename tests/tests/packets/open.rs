@@ -256,3 +256,23 @@ fn an_idle_connection_is_opened_anew() {
         }
     });
 }
+
+/// The same client and backend, without the frontend that they met through before.
+#[test]
+fn answers_of_direct_connections_are_not_those_of_earlier_ones() {
+    on_node(|node| {
+        for of in node.families() {
+            node.service(FIRST, of.vip, of.local, true);
+            let request = |flags| Packet::tcp(of.client, of.vip, flags);
+            let reply = Packet::tcp(of.local, of.client, SYN | ACK);
+            node.run(Hook::Xdp, &request(SYN));
+            let answered = answered_as(&reply, of.vip);
+            node.expect(Hook::UplinkOut, &reply, Verdict::Pass, &answered);
+            node.run(Hook::Xdp, &request(RST));
+            node.expect_untouched(Hook::UplinkOut, &reply);
+            // And again through the frontend.
+            node.run(Hook::Xdp, &request(SYN));
+            node.expect(Hook::UplinkOut, &reply, Verdict::Pass, &answered);
+        }
+    });
+}

@@ -7,9 +7,9 @@ use ebpf_abi::tcp::{ACK, FIN, RST, SYN};
 use ebpf_abi::{Counter, DropReason};
 use weir_agent::config::PortRange;
 
-use crate::network::at;
+use crate::network::{Addresses, at};
 use crate::node::{Hook, Node, Verdict, on_node_with, small_config};
-use crate::open::{FIRST, SECOND, port_of, syn};
+use crate::open::{FIRST, SECOND, port_of};
 use crate::packet::{Packet, Transport};
 
 fn on_node_with_ports(first: u16, last: u16, test: impl FnOnce(&mut Node) + Send) {
@@ -57,19 +57,48 @@ fn a_port_serves_several_backends_at_once() {
     });
 }
 
+/// Who sends what.
+#[derive(Clone, Copy)]
+enum From {
+    Client(u8),
+    Backend(u8),
+}
+
+/// Has client and backend send these TCP flags over the only port.
+fn converse(node: &mut Node, of: &Addresses, packets: &[From]) {
+    for packet in packets {
+        let packet = match *packet {
+            From::Client(flags) => Packet::tcp(of.client, of.vip, flags),
+            From::Backend(flags) => {
+                let transport = Transport::Tcp(flags);
+                node.wire.peer_answer(of, of.remote, 20_000, transport)
+            }
+        };
+        assert_eq!(node.run(Hook::Xdp, &packet).verdict, Verdict::Transmit);
+    }
+}
+
+const HANDSHAKE: [From; 3] = [
+    From::Client(SYN),
+    From::Backend(SYN | ACK),
+    From::Client(ACK),
+];
+
 #[test]
 fn a_port_is_free_again_once_its_connection_ended() {
-    for end in [FIN | ACK, RST] {
+    let ends: [&[From]; 3] = [
+        &[From::Client(FIN | ACK), From::Backend(FIN | ACK)],
+        &[From::Backend(RST)],
+        &[From::Client(RST)],
+    ];
+    for end in ends {
         on_node_with_ports(20_000, 20_000, |node| {
             for of in node.families() {
                 node.service(FIRST, of.vip, of.remote, false);
-                port_of(node, &syn(&of));
+                converse(node, &of, &HANDSHAKE);
                 let other = Packet::tcp(at(of.client, 50_001), of.vip, SYN);
                 assert_eq!(node.run(Hook::Xdp, &other).verdict, Verdict::Drop);
-                let reply = node
-                    .wire
-                    .peer_answer(&of, of.remote, 20_000, Transport::Tcp(end));
-                assert_eq!(node.run(Hook::Xdp, &reply).verdict, Verdict::Transmit);
+                converse(node, &of, end);
                 assert_eq!(port_of(node, &other), 20_000);
                 let reply =
                     node.wire
@@ -81,6 +110,70 @@ fn a_port_is_free_again_once_its_connection_ended() {
             }
         });
     }
+}
+
+/// Whoever sends only SYNs holds ports for a minute, not for hours, whatever the backend answers; and
+/// what one side still sends is not given to somebody else because the other has closed.
+#[test]
+fn a_connection_that_is_half_open_or_half_closed_holds_its_port_for_a_minute_of_silence() {
+    let states: [&[From]; 3] = [
+        &[From::Client(SYN)],
+        &[From::Client(SYN), From::Backend(SYN | ACK)],
+        &[
+            HANDSHAKE[0],
+            HANDSHAKE[1],
+            HANDSHAKE[2],
+            From::Backend(FIN | ACK),
+        ],
+    ];
+    for state in states {
+        on_node_with_ports(20_000, 20_000, |node| {
+            for of in node.families() {
+                node.service(FIRST, of.vip, of.remote, false);
+                converse(node, &of, state);
+                let other = Packet::tcp(at(of.client, 50_001), of.vip, SYN);
+                node.let_pass(59.0);
+                assert_eq!(node.run(Hook::Xdp, &other).verdict, Verdict::Drop);
+                node.let_pass(2.0);
+                assert_eq!(port_of(node, &other), 20_000);
+            }
+        });
+    }
+}
+
+#[test]
+fn datagrams_in_one_direction_alone_keep_the_port() {
+    on_node_with_ports(20_000, 20_000, |node| {
+        for of in node.families() {
+            node.service(FIRST, of.vip, of.remote, false);
+            let packet = Packet::udp(of.client, of.vip);
+            port_of(node, &packet);
+            for _ in 0..4 {
+                node.let_pass(50.0);
+                assert_eq!(port_of(node, &packet), 20_000);
+            }
+            let other = Packet::udp(at(of.client, 50_001), of.vip);
+            assert_eq!(node.run(Hook::Xdp, &other).verdict, Verdict::Drop);
+        }
+    });
+}
+
+/// Two clients with one port would have each other's answers.
+#[test]
+fn a_connection_that_lost_its_port_to_another_takes_a_new_one() {
+    on_node_with_ports(20_000, 20_000, |node| {
+        for of in node.families() {
+            node.service(FIRST, of.vip, of.remote, false);
+            let packet = Packet::udp(of.client, of.vip);
+            port_of(node, &packet);
+            let other = Packet::udp(at(of.client, 50_001), of.vip);
+            node.let_pass(121.0);
+            port_of(node, &other);
+            // Silent for long, and its port is gone by now.
+            let outcome = node.run(Hook::Xdp, &packet);
+            assert_eq!(outcome.verdict, Verdict::Drop, "{outcome}");
+        }
+    });
 }
 
 #[test]

@@ -160,10 +160,10 @@ pub(super) fn report(snapshot: &Snapshot, account: &Account) -> proto::Encryptio
         .iter()
         .map(|((id, path), value)| {
             let node = snapshot.node_with_id(*id);
-            let (kind, reason) = meaning(*path, snapshot.nodes_traffic);
+            let (kind, reason) = meaning(*path);
             proto::TrafficRow {
                 node: node.map(|node| node.name.clone()).unwrap_or_default(),
-                path: path_name(*path).to_owned(),
+                path: path.name().to_owned(),
                 kind: kind.into(),
                 packets: value.packets,
                 bytes: value.bytes,
@@ -180,21 +180,16 @@ pub(super) fn report(snapshot: &Snapshot, account: &Account) -> proto::Encryptio
     }
 }
 
-/// The name that users see.
-fn path_name(path: TrafficPath) -> &'static str {
-    let mut all = TrafficPath::ALL.iter();
-    all.find(|(known, _)| *known == path)
-        .map_or("unknown", |(_, name)| name)
-}
-
 /// What a path means, and why what took it is not encrypted.
-fn meaning(path: TrafficPath, nodes_traffic: bool) -> (proto::TrafficKind, &'static str) {
+fn meaning(path: TrafficPath) -> (proto::TrafficKind, &'static str) {
     use proto::TrafficKind as Kind;
     match path {
         TrafficPath::ENCRYPTED => (Kind::Encrypted, ""),
-        TrafficPath::CLEAR_ALLOWED => {
-            (Kind::ClearPods, "encryption.strictMode.allowedCidrs has it")
-        }
+        TrafficPath::CLEAR_ALLOWED => (
+            Kind::ClearPods,
+            "encryption.strictMode.allowedCidrs has it, or it is in a tunnel to a node that is \
+             excepted",
+        ),
         TrafficPath::CLEAR_NOT_STRICT => (
             Kind::ClearPods,
             "the node had no peer or no route into the device, and encryption.strictMode.enabled \
@@ -204,10 +199,14 @@ fn meaning(path: TrafficPath, nodes_traffic: bool) -> (proto::TrafficKind, &'sta
             Kind::ClearPods,
             "a tunnel that may carry pods' packets, and encryption.strictMode.enabled is false",
         ),
-        TrafficPath::CLEAR_NODE if nodes_traffic => (
+        TrafficPath::CLEAR_EXCEPTED => (
             Kind::ClearNode,
-            "for the node itself: excepted by encryption.nodeExceptLabels or nodeExceptPorts, or \
-             the node has no peer yet",
+            "for the node itself: excepted by encryption.nodeExceptLabels, nodeExceptPorts or \
+             strictMode.allowedCidrs, neighbour discovery, or a protocol that is not encrypted",
+        ),
+        TrafficPath::CLEAR_NO_PEER => (
+            Kind::ClearNode,
+            "for the node itself, which had no peer yet",
         ),
         TrafficPath::CLEAR_NODE => (
             Kind::ClearNode,
@@ -225,16 +224,11 @@ mod tests {
     #[test]
     fn every_path_has_a_name_a_kind_and_all_but_encryption_a_reason() {
         for (path, name) in TrafficPath::ALL {
-            for nodes_traffic in [true, false] {
-                let (kind, reason) = meaning(path, nodes_traffic);
-                assert_ne!(kind, proto::TrafficKind::Unspecified, "{name}");
-                assert_eq!(
-                    reason.is_empty(),
-                    kind == proto::TrafficKind::Encrypted,
-                    "{name}"
-                );
-            }
-            assert_eq!(path_name(path), name);
+            let (kind, reason) = meaning(path);
+            assert_ne!(kind, proto::TrafficKind::Unspecified, "{name}");
+            let is_encrypted = kind == proto::TrafficKind::Encrypted;
+            assert_eq!(reason.is_empty(), is_encrypted, "{name}");
+            assert_eq!(path.name(), name);
         }
     }
 }

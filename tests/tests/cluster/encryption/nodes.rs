@@ -68,6 +68,7 @@ fn nodes_talk_encrypted_but_for_the_exceptions() -> Result<()> {
     let ports = readable_ports(&cluster, &capture.finish()?)?;
     ensure!(ports.iter().all(|port| *port == ECHO_PORT), "{ports:?}");
     ensure!(ports.len() > 20, "{} packets in clear text", ports.len());
+    assert_all_clear_text_is_excepted(node1, "node2")?;
 
     let capture = cluster.underlay().capture("node3")?;
     for address in node3.address().both() {
@@ -76,6 +77,7 @@ fn nodes_talk_encrypted_but_for_the_exceptions() -> Result<()> {
     }
     let ports = readable_ports(&cluster, &capture.finish()?)?;
     ensure!(ports.len() > 100, "{} packets in clear text", ports.len());
+    assert_all_clear_text_is_excepted(node1, "node3")?;
 
     // Its pods, and pods that ask it, are not excepted.
     let capture = cluster.underlay().capture("node3")?;
@@ -84,6 +86,19 @@ fn nodes_talk_encrypted_but_for_the_exceptions() -> Result<()> {
     wait_for_answers(asker, node3.address().both())?;
     wait_for_answers(node3, web2.address().both())?;
     assert_unreadable(&cluster, &capture.finish()?, 30)
+}
+
+/// Whatever went from a node to another one in clear text is accounted as an exception, or went before
+/// that was a peer; and something did.
+fn assert_all_clear_text_is_excepted(node: &Node, to: &str) -> Result<()> {
+    let report = node.agent()?.weir(&["encrypt", "report", "-o", "json"])?;
+    let report: Value = serde_json::from_str(&report)?;
+    let rows = report["rows"].as_array().into_iter().flatten();
+    let rows = rows.filter(|row| row["node"] == to && row["kind"] == "TRAFFIC_KIND_CLEAR_NODE");
+    let mut paths: Vec<_> = rows.map(|row| row["path"].clone()).collect();
+    paths.retain(|path| path != "clear_no_peer");
+    ensure!(paths == ["clear_excepted"], "{report:#}");
+    Ok(())
 }
 
 const SHORT: std::time::Duration = std::time::Duration::from_millis(300);
