@@ -97,7 +97,9 @@ pub async fn run(loaded: Loaded) -> anyhow::Result<()> {
     let untranslated = balancing::attach_sockets(&config, &mut attacher, &probe);
 
     let state = SharedState::new();
-    let (addresses_sender, addresses) = watch::channel(BTreeSet::new());
+    // Until the interfaces were looked at, those that the data path has: node ports stay.
+    let adopted = maps.settings.addresses().into_iter().flatten().collect();
+    let (addresses_sender, addresses) = watch::channel(adopted);
     let (watcher, interface_events) =
         InterfaceWatcher::start(DeviceSelector::from(&config.devices))?;
     let attach = AttachTask::new(

@@ -193,12 +193,12 @@ fn statuses(cluster: &Cluster) -> Result<Vec<Status>> {
         .collect()
 }
 
-/// `native` if every node runs XDP in the driver of its uplink, else `generic`.
+/// `native` if every node runs XDP in the driver of its uplink, else `off`.
 fn xdp_mode(statuses: &[Status]) -> &'static str {
     if statuses.iter().all(Status::is_xdp_native) {
         "native"
     } else {
-        "generic"
+        "off"
     }
 }
 

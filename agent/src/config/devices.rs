@@ -13,9 +13,10 @@ section! {
             /// and netkit pairs) and carry no default route, whatever the CNI calls them. An interface
             /// that is an uplink is never one of these.
             "pods" pods: Vec<Glob> = Vec::new(),
-            /// How XDP attaches to uplinks: `native` in the driver, `generic` in the stack (slower,
-            /// any interface), `auto` native where the driver has it and generic elsewhere, `off`
-            /// not at all (TC then does all the work).
+            /// How XDP attaches to uplinks: `native` in the driver, `auto` likewise where the driver
+            /// has it, `generic` in the stack (any interface; not where packets come from other
+            /// machines of the same host, whose checksums may not be finished), `off` not at all
+            /// (TC then does all the work).
             "xdpMode" xdp_mode: XdpMode = XdpMode::Auto,
         }
     }
@@ -24,7 +25,7 @@ section! {
 /// How XDP attaches to an uplink.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum XdpMode {
-    /// Native where the driver has it, generic elsewhere.
+    /// Native where the driver has it, TC alone elsewhere.
     Auto,
     /// In the driver; an uplink whose driver cannot is an error.
     Native,

@@ -11,7 +11,8 @@ section! {
             /// Whether the programs report flows at all.
             "enabled" enabled: bool = true,
             /// Room for events on their way from the kernel to the agent, shared by all CPUs. A
-            /// power of two. Events that find it full are lost and counted.
+            /// power of two. Events that find it full are lost and counted. A change takes effect
+            /// when the node is rebooted, or after `weir-agent uninstall`.
             "ringBufferBytes" ring_buffer_bytes: ByteSize = ByteSize::from_mib(4),
             /// Flows the agent keeps for those who ask later. The oldest make room.
             "capacity" capacity: Count<16, 16_777_216> = Count::new(65_536),

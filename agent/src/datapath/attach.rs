@@ -164,15 +164,16 @@ impl Attacher {
         };
         self.tc(from, interface, TcAttachType::Ingress)?;
         self.tc(to, interface, TcAttachType::Egress)?;
-        let xdp = match interface.role {
-            Role::Uplink => Some(self.xdp(interface)?),
-            Role::Pod => None,
-        };
-        let attached = Attached {
+        let mut attached = Attached {
             interface: interface.clone(),
-            xdp,
+            xdp: None,
             tc: self.tc,
         };
+        // Before XDP is tried: TC serves without it, and is a leftover otherwise.
+        self.attached.insert(interface.ifindex, attached.clone());
+        if interface.role == Role::Uplink {
+            attached.xdp = Some(self.xdp(interface)?);
+        }
         tracing::info!(interface = interface.name, role = ?interface.role, xdp = ?attached.xdp,
             tc = ?attached.tc, "attached");
         self.attached.insert(interface.ifindex, attached);

@@ -1,4 +1,7 @@
-//! XDP on an uplink: in the driver where it can, else in the network stack.
+//! XDP on an uplink: in the driver where it can, in the network stack where that is asked for.
+//!
+//! Not elsewhere by itself: it saves little there, and what comes from a machine on the same host may
+//! bear a checksum that is not finished yet, which a program cannot tell (a buffer of TC says so).
 
 use std::fs;
 
@@ -24,36 +27,25 @@ impl AttachedXdp {
 impl Attacher {
     /// The mode is part of the pin's name: the kernel does not tell it of a link.
     pub(super) fn xdp(&mut self, interface: &Interface) -> Result<AttachedXdp, AttachError> {
-        let modes: &[AttachedXdp] = match self.xdp_mode {
+        let mode = match self.xdp_mode {
             config::XdpMode::Off => return Ok(AttachedXdp::Off),
-            config::XdpMode::Native => &[AttachedXdp::Native],
-            config::XdpMode::Generic => &[AttachedXdp::Generic],
-            config::XdpMode::Auto => &[AttachedXdp::Native, AttachedXdp::Generic],
+            config::XdpMode::Native | config::XdpMode::Auto => AttachedXdp::Native,
+            config::XdpMode::Generic => AttachedXdp::Generic,
         };
-        for mode in modes {
-            let pin = self.pins.interface_link(mode.pin_name(), interface.ifindex);
-            if self.adopt(XDP_PROGRAM, &interface.name, &pin)? {
-                return Ok(*mode);
-            }
+        let pin = self.pins.interface_link(mode.pin_name(), interface.ifindex);
+        if self.adopt(XDP_PROGRAM, &interface.name, &pin)? {
+            return Ok(mode);
         }
         self.remove_xdp(interface.ifindex);
-        let mut refusal = None;
-        for mode in modes {
-            match self.xdp_in_mode(interface, *mode) {
-                Ok(()) => return Ok(*mode),
-                Err(error) => {
-                    let reason = crate::error_chain(&error);
-                    tracing::info!(
-                        interface = interface.name,
-                        ?mode,
-                        reason,
-                        "XDP mode refused"
-                    );
-                    refusal = Some(error);
-                }
+        match self.xdp_in_mode(interface, mode) {
+            Ok(()) => Ok(mode),
+            Err(error) if self.xdp_mode == config::XdpMode::Auto => {
+                let reason = crate::error_chain(&error);
+                tracing::info!(interface = interface.name, reason, "no XDP in the driver");
+                Ok(AttachedXdp::Off)
             }
+            Err(error) => Err(error),
         }
-        Err(refusal.expect("at least one mode was tried"))
     }
 
     fn xdp_in_mode(&mut self, interface: &Interface, mode: AttachedXdp) -> Result<(), AttachError> {
