@@ -48,6 +48,10 @@ app.kubernetes.io/part-of: weir
 {{- if and .Values.prometheus.podMonitor.enabled (not .Values.prometheus.enabled) -}}
 {{- fail "prometheus.podMonitor needs prometheus.enabled: on the loopback address nobody else reaches the metrics" -}}
 {{- end -}}
+{{- $metrics := .Values.config.metrics | default dict -}}
+{{- if or (hasKey $metrics "enabled") (hasKey $metrics "listen") -}}
+{{- fail "config.metrics.enabled and config.metrics.listen: kubelet asks there whether the agent is well, so they follow from prometheus.enabled and prometheus.port" -}}
+{{- end -}}
 {{- end }}
 
 {{/* The agent's configuration, as an object. */}}
