@@ -12,12 +12,18 @@ const SIZE: Size = Size {
     pods_per_node: 30,
     services: 60,
 };
+const LARGEST: Size = Size {
+    nodes: 20,
+    pods_per_node: 50,
+    services: 1,
+};
 
 #[test]
 fn all_objects_are_loaded_and_every_figure_is_of_them() -> anyhow::Result<()> {
     let plan = Plan {
         size: SIZE,
         slice_changes: 3,
+        largest: (LARGEST, 2),
         churn: Duration::from_secs(1),
     };
     let report = measure(Path::new(env!("CARGO_BIN_EXE_weir-bench")), plan)?;
@@ -47,6 +53,8 @@ fn all_objects_are_loaded_and_every_figure_is_of_them() -> anyhow::Result<()> {
     assert!(pods.changes > 60, "{pods:?}");
     assert!(pods.revisions > u64::from(pods.changes) / 2, "{pods:?}");
     assert!(slices.bytes_per_second > pods.bytes_per_second);
+    assert_eq!(report.largest.endpoints, 2_000);
+    assert!(report.largest.slice_change_ms[0] > 0.0);
     Ok(())
 }
 

@@ -28,7 +28,7 @@ use crate::wait;
 use churn::{Churn, Mix};
 use follower::{Counts, Figures, Follower};
 use population::{Family, Population, Size, node_name};
-pub use report::{Costs, Listed, Load, Memory, Report};
+pub use report::{Costs, Largest, Listed, Load, Memory, Report};
 
 /// Kinds, as they stand in paths.
 pub const RESOURCES: [&str; 5] = ["namespaces", "nodes", "services", "endpointslices", "pods"];
@@ -45,6 +45,8 @@ pub struct Plan {
     pub size: Size,
     /// Changes of single slices.
     pub slice_changes: usize,
+    /// A cluster whose pods are all of one Service, and changes of single slices of it.
+    pub largest: (Size, usize),
     /// How long objects change all the time, in each mix.
     pub churn: Duration,
 }
@@ -57,6 +59,14 @@ const WHOLE: Plan = Plan {
         services: 2_000,
     },
     slice_changes: 25,
+    largest: (
+        Size {
+            nodes: 2_000,
+            pods_per_node: 50,
+            services: 1,
+        },
+        3,
+    ),
     churn: Duration::from_secs(10),
 };
 
@@ -111,6 +121,30 @@ pub fn measure(program: &Path, plan: Plan) -> Result<Report> {
         costs,
         slice_change_ms: slice_change,
         loads: vec![idle, pods, pods_and_slices],
+        largest: measure_largest(&runtime, program, plan.largest)?,
+    })
+}
+
+/// Measures one Service that has all pods of a cluster; the pods themselves are left out.
+fn measure_largest(
+    runtime: &Runtime,
+    program: &Path,
+    (size, slice_changes): (Size, usize),
+) -> Result<Largest> {
+    let server = runtime.block_on(Server::start())?;
+    let population = Population::new(size)?;
+    fill(&server, &population);
+    let follower = Follower::start(program, &server.url, &node_name(0))?;
+    let [synced_seconds, planned_seconds] = follower.first_plan(DEADLINE)?;
+    let figures = settled(&follower, expected(&population, 0))?;
+    let churn = Churn::new(&server, &population, &follower);
+    Ok(Largest {
+        endpoints: figures.counts.endpoints,
+        synced_seconds,
+        planned_seconds,
+        cpu_seconds: figures.cpu_seconds,
+        resident_peak: figures.resident_peak,
+        slice_change_ms: churn.single_slices(slice_changes)?,
     })
 }
 

@@ -14,6 +14,7 @@ use weir_tests::{Losses, control_plane, wait};
 
 use self::load::{UnderLoad, a_moment};
 use crate::api_server;
+use crate::privileges;
 use crate::setting::{SOON, ordinary, start_with_web};
 
 /// How often an agent is killed.
@@ -113,10 +114,25 @@ fn a_restart_without_the_api_server_costs_nothing() -> Result<()> {
 /// Up to a build whose programs and maps are others, and down again.
 #[test]
 fn another_layout_and_back_costs_no_connection() -> Result<()> {
+    to_another_layout_and_back("upgrade", AgentConfig::default())
+}
+
+/// Likewise with no more rights than the container has.
+#[test]
+fn the_capabilities_of_the_daemon_set_are_enough_for_another_layout() -> Result<()> {
+    let capabilities = privileges::of_the_daemon_set()?;
+    let config = AgentConfig {
+        capabilities,
+        ..AgentConfig::default()
+    };
+    to_another_layout_and_back("lessupgrade", config)
+}
+
+fn to_another_layout_and_back(name: &str, config: AgentConfig) -> Result<()> {
     if skips() {
         return Ok(());
     }
-    let cluster = start_with_web(&ordinary("upgrade"))?;
+    let cluster = start_with_web(&ordinary(name).agents(config))?;
     let load = UnderLoad::start(&cluster)?;
     for program in [Binary::OtherAgent, Binary::Agent] {
         for node in cluster.nodes() {

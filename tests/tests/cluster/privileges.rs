@@ -30,18 +30,19 @@ fn capabilities(path: &str, containers: &str) -> Result<Vec<String>> {
     anyhow::bail!("no capabilities of {containers}")
 }
 
-/// Those that the kernel of this machine asks for: see the comment in the manifest.
-fn without_that_of_old_kernels(mut capabilities: Vec<String>) -> Vec<String> {
-    capabilities.retain(|name| name != "sys_resource");
-    capabilities
+/// Those of the agent's container that the kernel of this machine asks for: see the comment in the
+/// manifest.
+pub fn of_the_daemon_set() -> Result<Vec<String>> {
+    let mut given = capabilities("daemonset/base/daemonset.yaml", "containers")?;
+    ensure!(given.len() == 4, "{given:?}");
+    given.retain(|name| name != "sys_resource");
+    Ok(given)
 }
 
 #[test]
 fn the_capabilities_of_the_daemon_set_are_enough() -> Result<()> {
-    let given = capabilities("daemonset/base/daemonset.yaml", "containers")?;
-    ensure!(given.len() == 4, "{given:?}");
     let config = AgentConfig {
-        capabilities: without_that_of_old_kernels(given),
+        capabilities: of_the_daemon_set()?,
         ..AgentConfig::default()
     };
     let cluster = start_with_web(&ordinary("privileges").agents(config))?;
@@ -91,14 +92,13 @@ fn the_capabilities_of_the_daemon_sets_are_enough_to_encrypt() -> Result<()> {
     if !control_plane::is_available() {
         return Ok(());
     }
-    let given = capabilities("daemonset/base/daemonset.yaml", "containers")?;
     let device = "daemonset/components/encryption/wireguard.yaml";
     let config = AgentConfig {
         encryption: true,
         encryption_settings: json!({
             "wireguard": { "process": "separate", "implementation": "userspace" },
         }),
-        capabilities: without_that_of_old_kernels(given),
+        capabilities: of_the_daemon_set()?,
         device_capabilities: capabilities(device, "containers")?,
         ..AgentConfig::default()
     };
@@ -141,8 +141,7 @@ fn the_capabilities_of_the_daemon_sets_are_enough_to_encrypt() -> Result<()> {
 
 #[test]
 fn with_one_capability_less_the_agent_does_not_start() -> Result<()> {
-    let given = capabilities("daemonset/base/daemonset.yaml", "containers")?;
-    let given = without_that_of_old_kernels(given);
+    let given = of_the_daemon_set()?;
     let cluster = ordinary("lessprivileges").start()?;
     let agent = cluster.node("node1")?.agent()?;
     agent.stop()?;

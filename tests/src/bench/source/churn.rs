@@ -83,18 +83,22 @@ impl<'a> Churn<'a> {
         let population = self.population;
         let services = 0..population.size.services;
         let have_pods = services.filter(|it| !population.pods_of(*it).is_empty());
-        for service in have_pods.take(times) {
+        let have_pods: Vec<_> = have_pods.collect();
+        ensure!(!have_pods.is_empty(), "no Service has a slice to change");
+        for change in 0..times {
+            let service = have_pods[change % have_pods.len()];
+            let generation = 1 + change / have_pods.len();
             let pod = population.pods_of(service).start;
-            let (address, _) = population.addresses(pod, 1);
+            let (address, _) = population.addresses(pod, generation);
             let begun = monotonic_ns();
-            let slice = population.slice(service, Family::V4, 0, 1);
+            let slice = population.slice(service, Family::V4, 0, generation);
             self.server.put("endpointslices", slice);
             let live = self.follower.swapped_with(&address.to_string())?;
             taken.push(live.saturating_sub(begun) as f64 / 1e6);
             thread::sleep(Duration::from_millis(50));
         }
         self.follower.tell_swaps(false)?;
-        ensure!(!taken.is_empty(), "no Service has a slice to change");
+        ensure!(!taken.is_empty(), "no slice was to be changed");
         taken.sort_unstable_by(f64::total_cmp);
         Ok([taken[taken.len() / 2], taken[taken.len() - 1]])
     }

@@ -27,6 +27,25 @@ pub struct Report {
     pub slice_change_ms: [f64; 2],
     /// What changes cost.
     pub loads: Vec<Load>,
+    /// What one very large Service costs.
+    pub largest: Largest,
+}
+
+/// What following one Service costs that has all endpoints of a cluster.
+#[derive(Debug, Serialize)]
+pub struct Largest {
+    /// Endpoints of both families.
+    pub endpoints: usize,
+    /// From the start of the process until all was listed.
+    pub synced_seconds: f64,
+    /// From there until the maps were written the first time is the difference.
+    pub planned_seconds: f64,
+    /// Processor time until then, and some seconds after.
+    pub cpu_seconds: f64,
+    /// Most bytes that were resident.
+    pub resident_peak: u64,
+    /// From one change of one slice until its table is live: median and longest, in milliseconds.
+    pub slice_change_ms: [f64; 2],
 }
 
 /// What pods take: without any, and with all.
@@ -135,7 +154,25 @@ impl fmt::Display for Report {
             f,
             "one slice       live after {median:.1} ms, longest {longest:.1} ms"
         )?;
-        self.loads.iter().try_for_each(|load| load.fmt(f))
+        self.loads.iter().try_for_each(|load| load.fmt(f))?;
+        self.largest.fmt(f)
+    }
+}
+
+impl fmt::Display for Largest {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let [median, longest] = self.slice_change_ms;
+        writeln!(
+            f,
+            "one Service     with {} endpoints: all listed after {:.2} s, maps written after {:.2} s, \
+             {:.2} s of a processor, at most {:.1} MB resident; one slice live after {median:.0} \
+             ms, longest {longest:.0} ms",
+            self.endpoints,
+            self.synced_seconds,
+            self.planned_seconds,
+            self.cpu_seconds,
+            mega(self.resident_peak)
+        )
     }
 }
 
