@@ -117,6 +117,16 @@ fn what_cannot_be_done_is_refused_and_said() -> Result<()> {
             "",
             &["podMonitor needs prometheus.enabled"],
         ),
+        (
+            &[],
+            "config: {metrics: {enabled: false}}",
+            &["config.metrics.enabled", "kubelet asks there"],
+        ),
+        (
+            &[],
+            "config: {metrics: {listen: '192.0.2.1:9965'}}",
+            &["config.metrics.listen", "kubelet asks there"],
+        ),
     ];
     for (values, file, parts) in cases {
         let said = refusal(values, file)?;
