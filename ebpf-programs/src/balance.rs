@@ -8,7 +8,7 @@
 use ebpf_abi::conntrack::ConntrackKind;
 use ebpf_abi::event::ObservationPoint;
 use ebpf_abi::packet::{self, Packet, Unbalanced, ethertype};
-use ebpf_abi::{Addr4, Addr6, ConntrackValue, Counter, DatapathConfig, DropReason, tcp};
+use ebpf_abi::{Addr4, Addr6, ConntrackValue, Counter, DatapathConfig, DropReason, Protocol, tcp};
 
 use crate::access::{config, count, entry, same};
 use crate::emit;
@@ -201,21 +201,29 @@ fn packet_out<A: Ip>(skb: &Skb<'_>, packet: &Packet<A>) -> Verdict {
 }
 
 /// True if an entry for answers is left of a connection that has ended, and the packet belongs to one
-/// between the same two that is for no frontend.
+/// between the same two that is for no frontend. The entry is removed then.
 #[inline(never)]
 fn is_of_the_past<A: Ip>(
     packet: &Packet<A>,
     reply: &ConntrackValue<A>,
     config: &DatapathConfig,
 ) -> bool {
-    if conntrack::is_idle(reply, packet.tuple.protocol, config) {
-        return true;
-    }
-    // Who answers an opening segment opens anew, and so the request before it did.
-    packet.tcp_flags & tcp::SYN != 0
-        && entry(A::conntrack(), &reply.rewrite.reversed()).is_some_and(|request| {
-            request.is_closing() || !same(&request.rewrite, &packet.tuple.reversed())
+    let is_past = if packet.tuple.protocol != Protocol::TCP {
+        conntrack::is_idle(reply, packet.tuple.protocol, config)
+    } else if packet.tcp_flags & tcp::SYN != 0 {
+        // A connection that was opened anew through the frontend has new entries by now.
+        entry(A::conntrack(), &reply.rewrite.reversed()).is_some_and(|request| {
+            conntrack::is_closed(request, reply)
+                || !same(&request.rewrite, &packet.tuple.reversed())
         })
+    } else {
+        false
+    };
+    if is_past {
+        // Gone already is as good.
+        let _ = A::conntrack().remove(&packet.tuple);
+    }
+    is_past
 }
 
 #[inline(always)]

@@ -66,11 +66,12 @@ fn fit_backends(desired: &mut Desired, family: Family, room: usize, problems: &m
     };
     let sizes: Vec<_> = services().map(|(_, it)| it.backends.len()).collect();
     let draining: usize = services().map(|(_, it)| it.draining.len()).sum();
-    if sizes.iter().sum::<usize>() + draining > room {
+    if draining > 0 && sizes.iter().sum::<usize>() + draining > room {
         // What takes new connections goes before what has some left.
         for (_, service) in desired.services.iter_mut().filter(of_family) {
             service.draining.clear();
         }
+        problems.push(nothing_drains(family, room));
     }
     let Some(most) = most_of_each(sizes, room) else {
         return;
@@ -140,6 +141,19 @@ fn fewer_backends(key: &ServiceKey, all: usize, most: usize, room: usize) -> Pro
     problem(key, message)
 }
 
+fn nothing_drains(family: Family, room: usize) -> Problem {
+    Problem {
+        severity: Severity::Warning,
+        origin: String::new(),
+        object: String::new(),
+        field: String::new(),
+        message: format!(
+            "the maps of a node hold {room} backends of a family, and those of {family:?} that take new \
+             connections leave no room: the others lose theirs"
+        ),
+    }
+}
+
 fn problem(key: &ServiceKey, message: String) -> Problem {
     Problem {
         severity: Severity::Error,
@@ -147,6 +161,13 @@ fn problem(key: &ServiceKey, message: String) -> Problem {
         object: format!("Service {}", key.name),
         field: String::new(),
         message,
+    }
+}
+
+/// Endpoints that the maps do not hold have no connections to keep.
+pub fn forget_strangers(desired: &mut Desired, actual: &Actual, ids: &Ids) {
+    for service in desired.services.values_mut() {
+        service.draining.retain(|it| is_held(it, actual, ids));
     }
 }
 

@@ -9,7 +9,8 @@
 //! 4. frontends that come, which lead only to tables that are there;
 //! 5. tables that go;
 //! 6. backends that go, which no table names any more;
-//! 7. the generation, so that connections to them are moved at their next packet.
+//! 7. the generation, so that connections to them are moved at their next packet, and those that are
+//!    only being opened to a backend that no table names any more.
 //!
 //! A frontend that changes from one Service to another may lead to the first one's new backends
 //! between 3 and 4, if those change in the same pass.
@@ -208,7 +209,7 @@ pub fn plan(
         .retain(|_, id| wanted.backends.contains_key(id));
     let some_removed = !removed.is_empty();
     steps.extend(removed);
-    if some_removed || actual.removed_unseen {
+    if some_removed || wanted.stops_leading_to_some(actual) || actual.removed_unseen {
         steps.push(Step::RaiseGeneration);
     }
     steps
@@ -218,6 +219,8 @@ pub fn plan(
 #[derive(Default)]
 struct Wanted {
     frontends: BTreeMap<FrontendAddress, FrontendEntry>,
+    /// Some services lead to these no more.
+    draining: BTreeSet<BackendId>,
     backends: BTreeMap<BackendId, BackendAddress>,
     tables: BTreeMap<ServiceId, Table>,
 }
@@ -250,12 +253,22 @@ impl Wanted {
         for address in &service.draining {
             if let Some(backend) = ids.backend_id(address) {
                 self.backends.insert(backend, *address);
+                self.draining.insert(backend);
             }
         }
         if !table.backends.is_empty() {
             table.slots = maglev::table_size(table.backends.len(), load_factor).get();
         }
         self.tables.insert(id, table);
+    }
+
+    /// True if a backend stays that tables named and none is to name.
+    fn stops_leading_to_some(&self, actual: &Actual) -> bool {
+        let named = |tables: &BTreeMap<_, Table>, id: &BackendId| {
+            tables.values().any(|table| table.backends.contains(id))
+        };
+        let mut draining = self.draining.iter();
+        draining.any(|id| named(&actual.tables, id) && !named(&self.tables, id))
     }
 
     fn swap(&self, service: ServiceId, table: &Table) -> Step {

@@ -11,7 +11,7 @@ use tokio_util::sync::CancellationToken;
 
 use super::apply::{Applier, ApplyError, LbMaps, read_back};
 use super::desired::{Desired, ThisNode, desired};
-use super::fit::{fit, room_first};
+use super::fit::{fit, forget_strangers, room_first};
 use super::plan::{Actual, Ids, plan};
 use crate::lifecycle::{Pace, ReadyGuard};
 use crate::state::{ClusterState, Revisions, SharedState};
@@ -69,10 +69,11 @@ impl<M: LbMaps> Reconciler<M> {
         node: &ThisNode,
     ) -> (Desired, Result<usize, ApplyError<M::Error>>) {
         let mut desired = desired(state, node);
-        let capacity = self.maps.capacity();
-        fit(&mut desired, &capacity);
         let recovered = || Ids::recover(&self.actual, &desired);
         let mut ids = self.ids.take().unwrap_or_else(recovered);
+        let capacity = self.maps.capacity();
+        forget_strangers(&mut desired, &self.actual, &ids);
+        fit(&mut desired, &capacity);
         let first = room_first(&desired, &self.actual, &ids, &capacity);
         let result = first.iter().chain([&desired]).try_fold(0, |steps, wanted| {
             Ok(steps + self.apply(wanted, &mut ids, node)?)

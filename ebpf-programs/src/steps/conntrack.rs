@@ -54,8 +54,29 @@ pub fn is_idle<A: Ip>(
         Protocol::TCP => config.tcp_idle_seconds,
         _ => config.udp_idle_seconds,
     };
-    let silence = jiffies().wrapping_sub(entry.checked_at);
-    is_longer(silence, timeout_seconds, config)
+    is_longer(silence(entry, jiffies()), timeout_seconds, config)
+}
+
+/// True if both sides have closed the connection, or one has reset it.
+#[inline(always)]
+pub fn is_closed<A: Ip>(request: &ConntrackValue<A>, reply: &ConntrackValue<A>) -> bool {
+    (request.tcp_flags | reply.tcp_flags) & tcp::RST != 0
+        || request.tcp_flags & reply.tcp_flags & tcp::FIN != 0
+}
+
+/// True if the entry of a connection's answers, whose other entry is gone, counts as ended. Of one that
+/// has shown no more than a handshake nobody knows whether it had a client.
+#[inline(always)]
+pub fn is_left_over<A: Ip>(
+    reply: &ConntrackValue<A>,
+    protocol: Protocol,
+    config: &DatapathConfig,
+) -> bool {
+    let has_conversed = reply.tcp_flags & !(tcp::SYN | tcp::ACK) != 0;
+    if protocol == Protocol::TCP && !has_conversed {
+        return is_longer(silence(reply, jiffies()), UNSETTLED_SECONDS, config);
+    }
+    is_idle(reply, protocol, config)
 }
 
 /// True if a connection, with the entries of both its directions, is over, so that its ports count as
@@ -67,22 +88,18 @@ pub fn is_over<A: Ip>(
     protocol: Protocol,
     config: &DatapathConfig,
 ) -> bool {
-    let (of_either, of_both) = (
-        request.tcp_flags | reply.tcp_flags,
-        request.tcp_flags & reply.tcp_flags,
-    );
-    if of_either & tcp::RST != 0 || of_both & tcp::FIN != 0 {
+    if is_closed(request, reply) {
         return true;
     }
     let now = jiffies();
-    let of_request = now.wrapping_sub(request.checked_at);
-    let of_either_way = of_request.min(now.wrapping_sub(reply.checked_at));
+    let of_request = silence(request, now);
+    let of_either_way = of_request.min(silence(reply, now));
     let (silence, seconds) = if protocol != Protocol::TCP {
         (of_either_way, config.udp_idle_seconds)
     } else if request.tcp_flags & tcp::ACK == 0 {
         // A client that does not exist never acknowledges, and the backend's answers are no life.
         (of_request, UNSETTLED_SECONDS)
-    } else if of_either & tcp::FIN != 0 {
+    } else if (request.tcp_flags | reply.tcp_flags) & tcp::FIN != 0 {
         (of_either_way, UNSETTLED_SECONDS)
     } else {
         (of_either_way, config.tcp_idle_seconds)
@@ -93,6 +110,13 @@ pub fn is_over<A: Ip>(
 /// How long a TCP connection may be silent that only one side has closed, or that its client has not
 /// acknowledged yet: as netfilter has it (`tcp_timeouts`, net/netfilter/nf_conntrack_proto_tcp.c).
 const UNSETTLED_SECONDS: u32 = 60;
+
+/// Ticks since an entry was checked. None if another CPU has just done so, after `now` was read.
+#[inline(always)]
+fn silence<A: Ip>(entry: &ConntrackValue<A>, now: u32) -> u32 {
+    let ticks = now.wrapping_sub(entry.checked_at);
+    if ticks.cast_signed() < 0 { 0 } else { ticks }
+}
 
 /// True if a time, in ticks, is longer than so many seconds.
 #[inline(always)]

@@ -67,6 +67,8 @@ pub fn connection<A: Ip>(
         reserve_node_ports(&connection, pending, &backend, hash)?;
         connection.fill_request(&mut pending.request, ConntrackKind::TO_REMOTE);
         if !route::resolve(hook, &mut pending.request) {
+            // Nobody else would give the port back.
+            let _ = A::conntrack().remove(&pending.reply_key);
             return Err(DropReason::NoRoute);
         }
         route::keep_from_xdp(&mut pending.request, connection.config);
@@ -246,7 +248,7 @@ fn retake<A: Ip>(connection: &Connection<'_, A>, pending: &mut Pending<A>) -> bo
         let is_over = match entry(A::conntrack(), key) {
             Some(request) => conntrack::is_over(request, existing, protocol, config),
             // Evicted: the client's next packet finds its way to these ports again.
-            None => conntrack::is_idle(existing, protocol, config),
+            None => conntrack::is_left_over(existing, protocol, config),
         };
         if !is_over {
             return false;

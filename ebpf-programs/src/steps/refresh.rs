@@ -26,7 +26,10 @@ pub fn entry<A: Ip>(
     }
     if is_request
         && entry.generation != config.generation
-        && (!backend_is_there(entry) || has_lost_its_source(packet, entry, config))
+        && (!backend_is_there(entry)
+            // Its backend may take no new connections any more; if it does, it is chosen again.
+            || tcp::is_opening(packet.tcp_flags)
+            || has_lost_its_source(packet, entry, config))
     {
         log::moved(hook, packet);
         return false;

@@ -88,6 +88,25 @@ fn a_raised_generation_alone_moves_nothing() {
     });
 }
 
+/// A backend that takes no new connections keeps those it has, and none that is only being opened.
+#[test]
+fn an_opening_segment_goes_where_the_table_leads_now() {
+    on_node(|node| {
+        for of in node.families() {
+            node.service(FIRST, of.vip, of.remote, false);
+            port_of(node, &syn(&of));
+            node.backend(SECOND, of.remote2, false);
+            node.balancer()
+                .swap_table(ServiceId(FIRST), &[BackendId(SECOND); 251])
+                .unwrap();
+            node.balancer().raise_generation().unwrap();
+            let port = port_of(node, &syn(&of));
+            let leaves = node.wire.sent_to_peer(&syn(&of), &of, port, of.remote2);
+            node.expect(Hook::Xdp, &syn(&of), Verdict::Transmit, &leaves);
+        }
+    });
+}
+
 #[test]
 fn a_connection_of_a_removed_service_is_left_alone() {
     use weir_agent::lb::FrontendAddress;

@@ -268,11 +268,19 @@ fn answers_of_direct_connections_are_not_those_of_earlier_ones() {
             node.run(Hook::Xdp, &request(SYN));
             let answered = answered_as(&reply, of.vip);
             node.expect(Hook::UplinkOut, &reply, Verdict::Pass, &answered);
+            // Acknowledged, and closed by the client, while the backend did not take notice.
+            node.run(Hook::Xdp, &request(FIN | ACK));
+            node.expect(Hook::UplinkOut, &reply, Verdict::Pass, &answered);
             node.run(Hook::Xdp, &request(RST));
             node.expect_untouched(Hook::UplinkOut, &reply);
+            let data = Packet::tcp(of.local, of.client, ACK);
+            node.expect_untouched(Hook::UplinkOut, &data);
             // And again through the frontend.
             node.run(Hook::Xdp, &request(SYN));
             node.expect(Hook::UplinkOut, &reply, Verdict::Pass, &answered);
+            node.let_pass(9_000.0);
+            let answered = answered_as(&data, of.vip);
+            node.expect(Hook::UplinkOut, &data, Verdict::Pass, &answered);
         }
     });
 }

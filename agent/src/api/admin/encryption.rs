@@ -202,7 +202,8 @@ fn meaning(path: TrafficPath) -> (proto::TrafficKind, &'static str) {
         TrafficPath::CLEAR_EXCEPTED => (
             Kind::ClearNode,
             "for the node itself: excepted by encryption.nodeExceptLabels, nodeExceptPorts or \
-             strictMode.allowedCidrs, neighbour discovery, or a protocol that is not encrypted",
+             strictMode.allowedCidrs, neighbour discovery, a protocol that is not encrypted, or \
+             there was no route into the device",
         ),
         TrafficPath::CLEAR_NO_PEER => (
             Kind::ClearNode,

@@ -127,6 +127,24 @@ fn the_largest_services_share_what_the_others_leave() {
 }
 
 #[test]
+fn what_takes_new_connections_goes_before_what_keeps_some() {
+    for (room, kept) in [(30, 10), (29, 0)] {
+        let mut cut = desired(&[10, 10]);
+        let service = cut.services.get_mut(&key(0)).unwrap();
+        service.draining = backends(0, 10..20).into_keys().collect();
+        let capacity = Capacity {
+            frontends: 10,
+            backends: room,
+            services: 10,
+        };
+        fit(&mut cut, &capacity);
+        assert_eq!(sizes(&cut), [10, 10]);
+        assert_eq!(cut.services[&key(0)].draining.len(), kept);
+        assert_eq!(cut.problems.is_empty(), kept > 0, "{:?}", cut.problems);
+    }
+}
+
+#[test]
 fn an_endpoint_that_comes_moves_one_other_at_most() {
     let kept = |numbers| {
         let mut cut = desired(&[0]);
