@@ -249,11 +249,17 @@ impl Keeper {
         let mut pace = Pace::at_most(SHARE, INTERVAL_OF_PODS);
         loop {
             let begun = Instant::now();
-            self.write().await;
+            let pause = if self.write().await {
+                interval
+            } else {
+                // Tried again, also if nothing changes.
+                self.changed.notify_one();
+                INTERVAL_OF_PODS
+            };
             pace.took(begun.elapsed());
             tokio::select! {
                 () = stop.cancelled() => break,
-                () = async { tokio::join!(sleep(interval), pace.rest()); } => {}
+                () = async { tokio::join!(sleep(pause), pace.rest()); } => {}
             }
             tokio::select! {
                 () = stop.cancelled() => break,
@@ -265,7 +271,8 @@ impl Keeper {
         }
     }
 
-    async fn write(&self) {
+    /// True if it was written.
+    async fn write(&self) -> bool {
         let (kind, kept, state) = (self.kind, self.kept.clone(), self.state.clone());
         let written = task::spawn_blocking(move || kept.write(kind, &state)).await;
         let error = match written {
@@ -273,6 +280,7 @@ impl Keeper {
             Ok(Err(error)) => Some(error),
             Err(error) => Some(io::Error::other(error)),
         };
+        let is_written = error.is_none();
         let problems = error.map(|error| {
             tracing::warn!(?kind, %error, "the last good state cannot be kept");
             let message = format!(
@@ -286,6 +294,7 @@ impl Keeper {
         let problems = problems.into_iter().collect();
         self.state
             .update(|cluster| cluster.set_problems(&reporter, problems));
+        is_written
     }
 }
 

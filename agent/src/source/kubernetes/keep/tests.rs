@@ -107,3 +107,32 @@ async fn it_is_written_once_listed_then_seldom_and_at_the_end() {
     task.await.unwrap();
     assert_eq!(rows(), 0, "what changed last is written at the end");
 }
+
+/// A disk may be full for a while, and nothing of the kind change for hours after.
+#[tokio::test(start_paused = true)]
+async fn what_could_not_be_written_is_tried_again() {
+    let folder = tempfile::tempdir().unwrap();
+    let kept = Kept::within(folder.path());
+    // In the place of the folder.
+    fs::write(&kept.folder, "").unwrap();
+    let (state, stop) = (state(), CancellationToken::new());
+    let (_listed, receiver) = watch::channel(true);
+    let keeper = Keeper {
+        kind: Kind::Service,
+        kept: kept.clone(),
+        state: state.clone(),
+        changed: Arc::new(Notify::new()),
+        listed: receiver,
+    };
+    let task = tokio::spawn(keeper.run(stop.clone()));
+    while state.read().problems().next().is_none() {
+        sleep(Duration::from_millis(1)).await;
+    }
+    fs::remove_file(&kept.folder).unwrap();
+    while kept.read().missing.contains(&Kind::Service) {
+        sleep(Duration::from_secs(1)).await;
+    }
+    stop.cancel();
+    task.await.unwrap();
+    assert_eq!(state.read().problems().count(), 0);
+}
