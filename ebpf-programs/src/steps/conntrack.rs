@@ -108,7 +108,7 @@ pub fn is_over<A: Ip>(
 }
 
 /// How long a TCP connection may be silent that only one side has closed, or that its client has not
-/// acknowledged yet: as netfilter has it (`tcp_timeouts`, net/netfilter/nf_conntrack_proto_tcp.c).
+/// acknowledged yet: as netfilter has it (`tcp_timeouts` in `net/netfilter/nf_conntrack_proto_tcp.c`).
 const UNSETTLED_SECONDS: u32 = 60;
 
 /// Ticks since an entry was checked. None if another CPU has just done so, after `now` was read.
