@@ -195,7 +195,7 @@ fn clear_text_is_reported_with_its_reason_when_strict_mode_is_off() -> Result<()
 #[test]
 fn a_new_key_comes_into_use_without_a_failed_request() -> Result<()> {
     // Long enough for what is asked meanwhile.
-    let grace = wait::patiently(Duration::from_secs(4)).as_secs();
+    let grace = wait::patiently(Duration::from_secs(8)).as_secs();
     let settings = json!({ "wireguard": { "rotationGrace": format!("{grace}s") } });
     let cluster = start("enc-rotate", settings)?;
     cluster.distribute_keys()?;
