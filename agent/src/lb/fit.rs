@@ -129,10 +129,7 @@ fn no_room(key: &ServiceKey, capacity: &Capacity) -> Problem {
 }
 
 fn fewer_backends(key: &ServiceKey, all: usize, most: usize, room: usize) -> Problem {
-    let family = match key.family {
-        Family::V4 => "IPv4",
-        Family::V6 => "IPv6",
-    };
+    let family = shown(key.family);
     let message = format!(
         "port {}/{} has {all} endpoints of {family}, and {most} of them get traffic: the maps of a \
          node hold {room} backends of a family, of which the largest Services get equal shares",
@@ -141,14 +138,22 @@ fn fewer_backends(key: &ServiceKey, all: usize, most: usize, room: usize) -> Pro
     problem(key, message)
 }
 
+fn shown(family: Family) -> &'static str {
+    match family {
+        Family::V4 => "IPv4",
+        Family::V6 => "IPv6",
+    }
+}
+
 fn nothing_drains(family: Family, room: usize) -> Problem {
+    let family = shown(family);
     Problem {
         severity: Severity::Warning,
         origin: String::new(),
         object: String::new(),
         field: String::new(),
         message: format!(
-            "the maps of a node hold {room} backends of a family, and those of {family:?} that take new \
+            "the maps of a node hold {room} backends of a family, and those of {family} that take new \
              connections leave no room: the others lose theirs"
         ),
     }
