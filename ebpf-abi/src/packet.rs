@@ -26,6 +26,9 @@ const EXTENSION_HEADERS_MAX: usize = 4;
 /// one, so that programs bound an offset by masking it.
 pub const TRANSPORT_OFFSET_MAX: usize = 0x7ff;
 
+/// Bytes of a frame that hold all headers, but for the most unusual ones.
+pub const HEADERS_MAX: usize = 128;
+
 /// Why a frame is not looked at further. None of them is an error.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Unbalanced {
@@ -159,6 +162,33 @@ pub fn parse_ipv6<const LINK_LEN: usize>(
         return Err(Unbalanced::Malformed);
     }
     Ok(transport.packet(ip.source, ip.destination, protocol, total_len, ip.hop_limit))
+}
+
+/// Bytes from the start of a frame to the end of its transport header with its options, where the
+/// readable bytes tell; [`HEADERS_MAX`] where they do not, and for what is neither IPv4 nor IPv6.
+#[inline(always)]
+pub fn headers_len<const LINK_LEN: usize>(
+    frame: &Frame<'_, LINK_LEN>,
+    network_protocol: Be16,
+) -> usize {
+    let transport = match network_protocol {
+        ethertype::IPV4 => frame.read(LINK_LEN).map(|ip: Ipv4Header| {
+            let header_len = usize::from(ip.version_ihl & 0x0f) * 4;
+            (LINK_LEN + header_len, ip.protocol)
+        }),
+        ethertype::IPV6 => frame
+            .read(LINK_LEN)
+            .map(|ip: Ipv6Header| (LINK_LEN + IPV6_LEN, ip.next_header)),
+        _ => None,
+    };
+    match transport {
+        Some((offset, Protocol::TCP)) => frame.read(offset).map_or(HEADERS_MAX, |tcp: TcpHeader| {
+            offset + usize::from(tcp.data_offset >> 4) * 4
+        }),
+        Some((offset, Protocol::UDP)) => offset + size_of::<UdpHeader>(),
+        Some((offset, Protocol::ICMP | Protocol::ICMPV6)) => offset + size_of::<IcmpHeader>(),
+        _ => HEADERS_MAX,
+    }
 }
 
 #[inline(always)]

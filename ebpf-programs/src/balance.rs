@@ -46,11 +46,11 @@ pub fn frame<H: EthernetHook>(hook: &H, place: Place) -> Verdict {
     let frame = hook.frame();
     match packet::network_protocol(&frame) {
         Ok(ethertype::IPV4) => match packet::parse_ipv4(&frame) {
-            Ok(packet) => packet_in(hook, &packet, place),
+            Ok(mut packet) => packet_in(hook, &mut packet, place),
             Err(reason) => left_alone(hook, reason),
         },
         Ok(ethertype::IPV6) => match packet::parse_ipv6(&frame) {
-            Ok(packet) => packet_in(hook, &packet, place),
+            Ok(mut packet) => packet_in(hook, &mut packet, place),
             Err(reason) => left_alone(hook, reason),
         },
         Ok(_) => Verdict::Pass,
@@ -64,10 +64,31 @@ pub fn then_observe(skb: &Skb<'_>, place: Place, point: ObservationPoint) -> Ver
     if skb.has_vlan_tag() {
         return left_alone(skb, Unbalanced::Vlan);
     }
-    skb.pull_headers();
-    let verdict = frame(skb, place);
+    let frame = skb.frame();
+    match packet::network_protocol(&frame) {
+        Ok(ethertype::IPV4) => match packet::parse_ipv4(&frame) {
+            Ok(mut packet) => packet_in_then_observe(skb, &mut packet, place, point),
+            Err(reason) => left_alone(skb, reason),
+        },
+        Ok(ethertype::IPV6) => match packet::parse_ipv6(&frame) {
+            Ok(mut packet) => packet_in_then_observe(skb, &mut packet, place, point),
+            Err(reason) => left_alone(skb, reason),
+        },
+        Ok(_) => Verdict::Pass,
+        Err(reason) => left_alone(skb, reason),
+    }
+}
+
+#[inline(always)]
+fn packet_in_then_observe<A: Ip>(
+    skb: &Skb<'_>,
+    packet: &mut Packet<A>,
+    place: Place,
+    point: ObservationPoint,
+) -> Verdict {
+    let verdict = packet_in(skb, packet, place);
     if let Verdict::Pass = verdict {
-        observe::frame(skb, point);
+        observe::packet(skb, packet, point);
     }
     verdict
 }
@@ -78,28 +99,39 @@ pub fn reply_and_observe(skb: &Skb<'_>, point: ObservationPoint) -> Verdict {
     if skb.has_vlan_tag() {
         return Verdict::Pass;
     }
-    skb.pull_headers();
     // What the node merely forwards was observed where it came out of its pod.
-    if point == ObservationPoint::TO_ENDPOINT || skb.ingress_ifindex() == 0 {
-        observe::frame(skb, point);
-    }
+    let is_observed = point == ObservationPoint::TO_ENDPOINT || skb.ingress_ifindex() == 0;
+    let point = is_observed.then_some(point);
     let frame = skb.frame();
     match packet::network_protocol(&frame) {
         Ok(ethertype::IPV4) => match packet::parse_ipv4(&frame) {
-            Ok(packet) => packet_out::<Addr4>(skb, &packet),
+            Ok(packet) => observe_packet_out::<Addr4>(skb, &packet, point),
             Err(_) => Verdict::Pass,
         },
         Ok(ethertype::IPV6) => match packet::parse_ipv6(&frame) {
-            Ok(packet) => packet_out::<Addr6>(skb, &packet),
+            Ok(packet) => observe_packet_out::<Addr6>(skb, &packet, point),
             Err(_) => Verdict::Pass,
         },
         _ => Verdict::Pass,
     }
 }
 
-/// A packet on its way in: to a frontend, or a reply of a backend on another node.
 #[inline(always)]
-fn packet_in<A: Ip, H: EthernetHook>(hook: &H, packet: &Packet<A>, place: Place) -> Verdict {
+fn observe_packet_out<A: Ip>(
+    skb: &Skb<'_>,
+    packet: &Packet<A>,
+    point: Option<ObservationPoint>,
+) -> Verdict {
+    if let Some(point) = point {
+        observe::packet(skb, packet, point);
+    }
+    packet_out(skb, packet)
+}
+
+/// A packet on its way in: to a frontend, or a reply of a backend on another node. If it was
+/// translated and goes on, `packet` says what it is now.
+#[inline(always)]
+fn packet_in<A: Ip, H: EthernetHook>(hook: &H, packet: &mut Packet<A>, place: Place) -> Verdict {
     if !packet.is_balanceable() {
         return Verdict::Pass;
     }
@@ -148,7 +180,7 @@ fn connection_of<A: Ip, H: EthernetHook>(
 #[inline(always)]
 fn forward<A: Ip, H: EthernetHook>(
     hook: &H,
-    packet: &Packet<A>,
+    packet: &mut Packet<A>,
     entry: &mut ConntrackValue<A>,
 ) -> Result<Verdict, DropReason> {
     let verdict = if entry.kind == ConntrackKind::TO_LOCAL {
@@ -168,6 +200,7 @@ fn forward<A: Ip, H: EthernetHook>(
     if conntrack::has_new_flags(entry, packet) {
         emit::connection(hook, packet, entry);
     }
+    packet.tuple = entry.rewrite;
     Ok(verdict)
 }
 
@@ -186,10 +219,14 @@ fn packet_out<A: Ip>(skb: &Skb<'_>, packet: &Packet<A>) -> Verdict {
         }
         return Verdict::Pass;
     };
-    if entry.kind != ConntrackKind::FROM_BACKEND || is_of_the_past(packet, entry, config) {
+    if entry.kind != ConntrackKind::FROM_BACKEND {
         return Verdict::Pass;
     }
-    if !conntrack::is_fresh(entry, config) {
+    let is_fresh = conntrack::is_fresh(entry, config);
+    if (!is_fresh || packet.tcp_flags & tcp::SYN != 0) && is_of_the_past(packet, entry, config) {
+        return Verdict::Pass;
+    }
+    if !is_fresh {
         conntrack::touch(entry, config);
     }
     conntrack::account(entry, packet);

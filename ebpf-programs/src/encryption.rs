@@ -14,7 +14,7 @@ use ebpf_abi::packet::{
 };
 use ebpf_abi::traffic::{self, TrafficKey, TrafficPath, TrafficValue};
 use ebpf_abi::{
-    Addr4, Addr6, Be16, Counter, DatapathConfig, DropReason, IpcacheValue, NodeId, Protocol,
+    Addr4, Addr6, Be16, Counter, DatapathConfig, DropReason, IpcacheValue, NodeId, Protocol, tcp,
 };
 
 use crate::access::{count, settings, traffic_of};
@@ -35,15 +35,17 @@ fn active() -> Option<&'static DatapathConfig> {
     settings().filter(|config| config.flags & DatapathConfig::ENCRYPT != 0)
 }
 
+/// True if a device of ours has encrypted the buffer. What is inside was counted and observed there.
+#[inline(always)]
+pub fn is_encrypted(skb: &Skb<'_>) -> bool {
+    active().is_some_and(|config| skb.mark() == config.encrypted_mark)
+}
+
 /// True if a buffer about to leave by an uplink was dropped, as it would have left in clear text.
 /// Counts what goes to other nodes.
 #[inline(always)]
 pub fn stops_at_uplink(skb: &Skb<'_>) -> bool {
     let Some(config) = active() else { return false };
-    // Encrypted already: what is inside was counted at the device.
-    if skb.mark() == config.encrypted_mark {
-        return false;
-    }
     let frame = skb.bytes();
     let Some((protocol, start)) = packet::network_header(&frame) else {
         return false;
@@ -101,25 +103,39 @@ pub fn leave_by_device(skb: &BareSkb<'_>) {
     skb.pull_headers();
     let frame = skb.bytes();
     match skb.network_protocol() {
-        ethertype::IPV4 => {
-            if let Some(ip) = frame.read::<Ipv4Header>(0) {
-                account_encrypted(skb, &ip.destination);
+        ethertype::IPV4 => match packet::parse_ipv4(&frame) {
+            Ok(packet) => packet_to_encrypt::<Addr4>(skb, &frame, &packet, config),
+            // Fragments, and what has no ports, are counted all the same.
+            Err(_) => {
+                if let Some(ip) = frame.read::<Ipv4Header>(0) {
+                    account_encrypted(skb, &ip.destination);
+                }
             }
-            if let Ok(packet) = packet::parse_ipv4(&frame) {
-                clamp_segments(skb, &frame, &packet, config);
+        },
+        ethertype::IPV6 => match packet::parse_ipv6(&frame) {
+            Ok(packet) => packet_to_encrypt::<Addr6>(skb, &frame, &packet, config),
+            Err(_) => {
+                if let Some(ip) = frame.read::<Ipv6Header>(0) {
+                    account_encrypted(skb, &ip.destination);
+                }
             }
-        }
-        ethertype::IPV6 => {
-            if let Some(ip) = frame.read::<Ipv6Header>(0) {
-                account_encrypted(skb, &ip.destination);
-            }
-            if let Ok(packet) = packet::parse_ipv6(&frame) {
-                clamp_segments(skb, &frame, &packet, config);
-            }
-        }
+        },
         _ => {}
     }
-    observe::bare(skb, ObservationPoint::TO_CRYPTO);
+}
+
+#[inline(always)]
+fn packet_to_encrypt<A: Ip>(
+    skb: &BareSkb<'_>,
+    frame: &Frame<'_, 0>,
+    packet: &Packet<A>,
+    config: &DatapathConfig,
+) {
+    account_encrypted(skb, &packet.tuple.destination);
+    if packet.tcp_flags & tcp::SYN != 0 {
+        clamp_segments(skb, frame, packet, config);
+    }
+    observe::packet(skb, packet, ObservationPoint::TO_CRYPTO);
 }
 
 /// What becomes of a buffer that was decrypted.
@@ -130,24 +146,36 @@ pub fn enter_by_device(skb: &BareSkb<'_>) -> Verdict {
     }
     skb.pull_headers();
     if !answers_a_client(skb) {
-        observe::bare(skb, ObservationPoint::FROM_CRYPTO);
         return Verdict::Pass;
     }
+    match send_answer(skb) {
+        0 => Verdict::Drop,
+        code => Verdict::Redirect(code),
+    }
+}
+
+/// Hands an answer to the balancer. Returns the code of a redirect, or 0 to drop it.
+///
+/// Neither this nor [`answers_a_client`] is inlined: each needs stack that the other does not, and a
+/// call returns one number.
+#[inline(never)]
+fn send_answer(skb: &BareSkb<'_>) -> u32 {
     // The answer leaves by an Ethernet interface, and the balancer reads Ethernet frames.
     let skb = match skb.with_ethernet_header() {
         Ok(skb) => skb,
         Err(reason) => {
             count(reason.counter());
-            return Verdict::Drop;
+            return 0;
         }
     };
     match balance::frame(&skb, Place::Uplink) {
+        Verdict::Redirect(code) => code,
         // Its connection was forgotten in this very moment; the stack could not read the frame.
         Verdict::Pass => {
             count(Counter::DropNoRoute);
-            Verdict::Drop
+            0
         }
-        verdict => verdict,
+        Verdict::Transmit | Verdict::Drop => 0,
     }
 }
 
@@ -255,18 +283,26 @@ fn clamp_segments<A: Ip>(
 }
 
 /// True if a decrypted packet is the answer of another node's backend to a client of this node's.
-#[inline(always)]
+/// Observes it if not.
+#[inline(never)]
 fn answers_a_client(skb: &BareSkb<'_>) -> bool {
     let frame = skb.bytes();
     match skb.network_protocol() {
-        ethertype::IPV4 => {
-            packet::parse_ipv4(&frame).is_ok_and(|packet| is_from_remote::<Addr4>(&packet))
-        }
-        ethertype::IPV6 => {
-            packet::parse_ipv6(&frame).is_ok_and(|packet| is_from_remote::<Addr6>(&packet))
-        }
+        ethertype::IPV4 => packet::parse_ipv4(&frame)
+            .is_ok_and(|packet| is_from_remote_or_observe::<Addr4>(skb, &packet)),
+        ethertype::IPV6 => packet::parse_ipv6(&frame)
+            .is_ok_and(|packet| is_from_remote_or_observe::<Addr6>(skb, &packet)),
         _ => false,
     }
+}
+
+#[inline(always)]
+fn is_from_remote_or_observe<A: Ip>(skb: &BareSkb<'_>, packet: &Packet<A>) -> bool {
+    let is_from_remote = is_from_remote(packet);
+    if !is_from_remote {
+        observe::packet(skb, packet, ObservationPoint::FROM_CRYPTO);
+    }
+    is_from_remote
 }
 
 #[inline(never)]

@@ -8,7 +8,7 @@ use aya_ebpf::helpers::generated::{
 use aya_ebpf::programs::{TcContext, XdpContext};
 use core::ffi::c_void;
 use core::mem::size_of;
-use ebpf_abi::packet::{ETHERNET_LEN, Frame, Packet};
+use ebpf_abi::packet::{self, ETHERNET_LEN, Frame, Packet};
 use ebpf_abi::{Be16, ConntrackValue, Counter, DropReason, NextHop};
 
 use crate::access::count;
@@ -143,18 +143,22 @@ impl<'a, const LINK_LEN: usize> Skb<'a, LINK_LEN> {
         self.ctx.skb.skb
     }
 
-    /// Makes the headers readable if the driver left them in a fragment. Rare: drivers and the
-    /// local stack both keep headers in the linear part.
+    /// Makes the headers readable if the driver left them in a fragment. Rare: drivers and the local
+    /// stack both keep headers in the linear part, the latter often nothing else, and then there is
+    /// nothing to do: it would cost a copy of the headers for each segment of a stream.
     #[inline(always)]
     pub fn pull_headers(&self) {
-        const HEADERS_MAX: usize = 128;
         let linear = self.ctx.data_end() - self.ctx.data();
         let len = self.ctx.len();
-        if linear < HEADERS_MAX && (len as usize) > linear {
-            // SAFETY: the context is valid; failure leaves the buffer as it was, and parsing then
-            // reports it as malformed.
-            let _ = unsafe { bpf_skb_pull_data(self.skb(), len.min(HEADERS_MAX as u32)) };
+        if linear >= packet::HEADERS_MAX
+            || linear >= len as usize
+            || linear >= packet::headers_len(&self.bytes(), self.network_protocol())
+        {
+            return;
         }
+        // SAFETY: the context is valid; failure leaves the buffer as it was, and parsing then
+        // reports it as malformed.
+        let _ = unsafe { bpf_skb_pull_data(self.skb(), len.min(packet::HEADERS_MAX as u32)) };
     }
 
     /// Interface the packet came in by; zero if this node made it.

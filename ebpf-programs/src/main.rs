@@ -76,6 +76,7 @@ pub fn xdp_uplink(ctx: XdpContext) -> u32 {
 #[classifier]
 pub fn tc_uplink_in(ctx: TcContext) -> i32 {
     let skb = Skb::new(&ctx);
+    skb.pull_headers();
     tc_code(balance::then_observe(
         &skb,
         Place::Uplink,
@@ -86,6 +87,10 @@ pub fn tc_uplink_in(ctx: TcContext) -> i32 {
 #[classifier]
 pub fn tc_uplink_out(ctx: TcContext) -> i32 {
     let skb = Skb::new(&ctx);
+    if encryption::is_encrypted(&skb) {
+        return TC_ACT_OK;
+    }
+    skb.pull_headers();
     if encryption::stops_at_uplink(&skb) {
         return TC_ACT_SHOT;
     }
@@ -98,6 +103,7 @@ pub fn tc_uplink_out(ctx: TcContext) -> i32 {
 #[classifier]
 pub fn tc_pod_from(ctx: TcContext) -> i32 {
     let skb = Skb::new(&ctx);
+    skb.pull_headers();
     if encryption::stops_at_pod(&skb) {
         return TC_ACT_SHOT;
     }
@@ -111,6 +117,7 @@ pub fn tc_pod_from(ctx: TcContext) -> i32 {
 #[classifier]
 pub fn tc_pod_to(ctx: TcContext) -> i32 {
     let skb = Skb::new(&ctx);
+    skb.pull_headers();
     tc_code(balance::reply_and_observe(
         &skb,
         ObservationPoint::TO_ENDPOINT,

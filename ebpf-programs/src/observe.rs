@@ -3,58 +3,22 @@
 
 use aya_ebpf::bindings::BPF_ANY;
 use ebpf_abi::event::{ObservationPoint, ReplyState, ReportReason};
-use ebpf_abi::packet::{self, Packet, ethertype};
+use ebpf_abi::packet::Packet;
 use ebpf_abi::{DatapathConfig, FlowKey, FlowValue, Protocol, tcp};
 
 use crate::access::{config, entry, jiffies};
 use crate::emit;
 use crate::family::Ip;
-use crate::hook::{BareSkb, EthernetHook, Hook};
+use crate::hook::Hook;
 use crate::steps::route;
 
-/// Observes a buffer that goes on to the stack or into a pod.
+/// Observes a packet that goes on: to the stack, into a pod or device, or to the network.
 #[inline(always)]
-pub fn frame(hook: &impl EthernetHook, point: ObservationPoint) {
-    let Some(config) = config() else { return };
-    if config.flags & DatapathConfig::CAPTURE_FLOWS == 0 {
-        return;
-    }
-    let frame = hook.frame();
-    match packet::network_protocol(&frame) {
-        Ok(ethertype::IPV4) => {
-            if let Ok(packet) = packet::parse_ipv4(&frame) {
-                observe(hook, &packet, point, config);
-            }
-        }
-        Ok(ethertype::IPV6) => {
-            if let Ok(packet) = packet::parse_ipv6(&frame) {
-                observe(hook, &packet, point, config);
-            }
-        }
-        _ => {}
-    }
-}
-
-/// Observes a buffer without a link layer.
-#[inline(always)]
-pub fn bare(skb: &BareSkb<'_>, point: ObservationPoint) {
-    let Some(config) = config() else { return };
-    if config.flags & DatapathConfig::CAPTURE_FLOWS == 0 {
-        return;
-    }
-    let frame = skb.bytes();
-    match skb.network_protocol() {
-        ethertype::IPV4 => {
-            if let Ok(packet) = packet::parse_ipv4(&frame) {
-                observe(skb, &packet, point, config);
-            }
-        }
-        ethertype::IPV6 => {
-            if let Ok(packet) = packet::parse_ipv6(&frame) {
-                observe(skb, &packet, point, config);
-            }
-        }
-        _ => {}
+pub fn packet<A: Ip>(hook: &impl Hook, packet: &Packet<A>, point: ObservationPoint) {
+    if let Some(config) = config()
+        && config.flags & DatapathConfig::CAPTURE_FLOWS != 0
+    {
+        observe(hook, packet, point, config);
     }
 }
 

@@ -165,6 +165,39 @@ fn padding_behind_a_packet_is_no_part_of_it() {
     }
 }
 
+/// Of a buffer whose headers alone are at hand, nothing more has to be fetched; of one with less, as
+/// much as any headers need.
+#[test]
+fn headers_are_as_long_as_they_say() {
+    let protocol = |frame: &[u8]| network_protocol(&Frame::from_bytes(frame)).unwrap();
+    let needed = |bytes: &[u8], protocol| {
+        let frame: Frame<'_> = Frame::from_bytes(bytes);
+        headers_len(&frame, protocol)
+    };
+    let mut with_options = ipv4(TCP, 4, 40);
+    with_options[14 + 24 + 12] = 0xa0;
+    let rows: [(&str, Vec<u8>, usize); 7] = [
+        ("TCP", ipv4(TCP, 0, 10), 14 + 20 + 20),
+        ("TCP and IPv4, both with options", with_options, 14 + 24 + 40),
+        ("UDP", ipv4(UDP, 0, 10), 14 + 20 + 8),
+        ("ICMP", ipv4(Protocol::ICMP.0, 0, 10), 14 + 20 + 4),
+        ("TCP over IPv6", ipv6(TCP, &[], 10), 14 + 40 + 20),
+        ("ICMPv6", ipv6(Protocol::ICMPV6.0, &[], 10), 14 + 40 + 4),
+        ("extension headers", ipv6(UDP, &[(0, 8)], 10), HEADERS_MAX),
+    ];
+    for (name, frame, expected) in rows {
+        let protocol = protocol(&frame);
+        let headers = &frame[..expected.min(frame.len())];
+        assert_eq!(needed(headers, protocol), expected, "{name}");
+        for len in 0..headers.len() {
+            let needed = needed(&headers[..len], protocol);
+            assert!(needed > len, "{name} cut to {len} bytes: {needed}");
+        }
+    }
+    let arp = ethernet(0x0806, &[0; 28]);
+    assert_eq!(needed(&arp, protocol(&arp)), HEADERS_MAX);
+}
+
 /// A frame with a few bytes changed.
 fn patched(mut frame: Vec<u8>, patches: &[(usize, u8)]) -> Vec<u8> {
     for (offset, byte) in patches {
