@@ -226,30 +226,20 @@ impl fmt::Display for Contested {
 }
 
 fn duplicate(service: &Service, port: usize, contested: &Contested, owner: &ObjectName) -> Problem {
-    Problem {
-        severity: Severity::Error,
-        origin: String::new(),
-        object: format!("Service {}", service.name),
-        field: format!("spec.ports[{port}]"),
-        message: format!(
-            "{contested} belongs to Service {owner} already, which keeps it; give one of them \
-             another address or port"
-        ),
-    }
+    let message = format!(
+        "{contested} belongs to Service {owner} already, which keeps it; give one of them another \
+         address or port"
+    );
+    Problem::of_service(&service.name, format!("spec.ports[{port}]"), message)
 }
 
 fn too_large(service: &Service, served: usize, endpoints: usize) -> Problem {
-    Problem {
-        severity: Severity::Error,
-        origin: String::new(),
-        object: format!("Service {}", service.name),
-        field: format!("spec.ports[{served}]"),
-        message: format!(
-            "this port and those after it are not balanced: {} ports with {endpoints} endpoints come \
-             to more than {BACKENDS_MAX}",
-            service.ports.len()
-        ),
-    }
+    let message = format!(
+        "this port and those after it are not balanced: {} ports with {endpoints} endpoints come to \
+         more than {BACKENDS_MAX}",
+        service.ports.len()
+    );
+    Problem::of_service(&service.name, format!("spec.ports[{served}]"), message)
 }
 
 #[cfg(test)]

@@ -125,7 +125,7 @@ fn no_room(key: &ServiceKey, capacity: &Capacity) -> Problem {
          and the first by name have them",
         capacity.services, capacity.frontends
     );
-    problem(key, message)
+    Problem::of_service(&key.name, "", message)
 }
 
 fn fewer_backends(key: &ServiceKey, all: usize, most: usize, room: usize) -> Problem {
@@ -135,7 +135,7 @@ fn fewer_backends(key: &ServiceKey, all: usize, most: usize, room: usize) -> Pro
          node hold {room} backends of a family, of which the largest Services get equal shares",
         key.port, key.protocol
     );
-    problem(key, message)
+    Problem::of_service(&key.name, "", message)
 }
 
 fn shown(family: Family) -> &'static str {
@@ -156,16 +156,6 @@ fn nothing_drains(family: Family, room: usize) -> Problem {
             "the maps of a node hold {room} backends of a family, and those of {family} that take new \
              connections leave no room: the others lose theirs"
         ),
-    }
-}
-
-fn problem(key: &ServiceKey, message: String) -> Problem {
-    Problem {
-        severity: Severity::Error,
-        origin: String::new(),
-        object: format!("Service {}", key.name),
-        field: String::new(),
-        message,
     }
 }
 

@@ -2,6 +2,8 @@
 
 use std::fmt;
 
+use super::ObjectName;
+
 /// How bad a problem is.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub enum Severity {
@@ -24,6 +26,23 @@ pub struct Problem {
     pub field: String,
     /// What is wrong and what to do.
     pub message: String,
+}
+
+impl Problem {
+    /// Keeps a Service, or what `field` names of it, from being served.
+    pub fn of_service(
+        name: &ObjectName,
+        field: impl Into<String>,
+        message: impl Into<String>,
+    ) -> Self {
+        Self {
+            severity: Severity::Error,
+            origin: String::new(),
+            object: format!("Service {name}"),
+            field: field.into(),
+            message: message.into(),
+        }
+    }
 }
 
 impl fmt::Display for Problem {
