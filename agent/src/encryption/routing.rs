@@ -131,6 +131,15 @@ pub enum RouteTarget {
     Prohibit,
 }
 
+/// What tells routes of ours apart: no two have the same.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct RouteKey {
+    /// For packets to here.
+    pub to: Prefix,
+    /// Whether the route counts only where none into a device does.
+    pub is_last: bool,
+}
+
 /// A route of ours.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct Route {
@@ -144,13 +153,31 @@ pub struct Route {
     pub mtu: Option<u32>,
 }
 
-/// All rules and routes of ours. Two routes to the same prefix are not possible.
+impl Route {
+    /// What tells it from the others.
+    pub fn key(&self) -> RouteKey {
+        RouteKey {
+            to: self.to,
+            is_last: self.target.is_last(),
+        }
+    }
+}
+
+impl RouteTarget {
+    /// A route that leads nowhere stands behind one into a device to the same prefix. The kernel drops
+    /// the latter with its device, and then takes the former.
+    fn is_last(self) -> bool {
+        !matches!(self, Self::Device(_))
+    }
+}
+
+/// All rules and routes of ours.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Routing {
     /// The rules.
     pub rules: std::collections::BTreeSet<Rule>,
-    /// The routes, by destination.
-    pub routes: std::collections::BTreeMap<Prefix, Route>,
+    /// The routes: to a prefix one into a device and one that leads nowhere.
+    pub routes: std::collections::BTreeMap<RouteKey, Route>,
 }
 
 /// Something that someone else put where ours is to be.

@@ -8,6 +8,12 @@
 //! | +3 | to excepted nodes: main table | with encryption of nodes |
 //! | +4 | from and to excepted ports, from the device's own port: main table | with encryption of nodes |
 //! | +5 | all (IPv4: all protocols that carry data): our table | with encryption of nodes |
+//!
+//! In strict mode each node's address has a second route that leads nowhere, for when the device is
+//! gone. Packets to pods are stopped by the programs at the uplinks then, which count and report them;
+//! but who sends to a node is not known there any more if the CNI masquerades what pods send to nodes.
+//! Where nodes encrypt their own traffic it stops as well: the other node's answers come encrypted, and
+//! there is no device to decrypt them.
 
 use std::collections::BTreeSet;
 use std::net::IpAddr;
@@ -54,22 +60,28 @@ pub fn routing(
     let mut routes = Vec::new();
     for member in desired.peer_nodes() {
         let own = member.addresses.iter().copied().map(Prefix::from);
+        let guarded = own.clone().filter(|to| is_guarded(*to, config));
+        routes.extend(guarded.map(|to| Route {
+            to,
+            target: RouteTarget::Unreachable,
+            source: None,
+            mtu: None,
+        }));
         let mtu = member
             .endpoint()
             .and_then(|endpoint| device.tunnels.route(endpoint.ip()));
         for to in member.pods.iter().copied().chain(own) {
             let [v4, v6] = device.source;
-            let route = Route {
+            routes.push(Route {
                 to,
                 target: RouteTarget::Device(device.index),
                 source: if to.is_ipv4() { v4 } else { v6 },
                 mtu,
-            };
-            routes.push((to, route));
+            });
         }
     }
     let mut routing = Routing {
-        routes: routes.into_iter().collect(),
+        routes: routes.into_iter().map(|it| (it.key(), it)).collect(),
         ..Routing::default()
     };
     let mut add = |family, place: u32, selector, action| -> Result<(), InvalidValue> {
@@ -124,6 +136,13 @@ pub fn routing(
         add(Family::of(address), 3, selector, RuleAction::Main)?;
     }
     Ok(routing)
+}
+
+/// True if a node's address must not be reached in clear text by pods.
+fn is_guarded(address: Prefix, config: &config::Encryption) -> bool {
+    let strict = &config.strict_mode;
+    let mut allowed = strict.allowed_cidrs.iter();
+    strict.enabled && !allowed.any(|range| range.contains(&address.address()))
 }
 
 /// Protocols of the nodes' own packets that enter the device; `None` is all.

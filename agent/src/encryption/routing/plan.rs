@@ -18,13 +18,12 @@ use super::{
     ActualRouting, Family, Foreign, PROTOCOL, PortProtocol, Route, RouteTarget, Routing,
     RoutingError, Rule, RuleAction, Selector,
 };
-use crate::encryption::desired::ranges::by_prefix;
 use crate::encryption::values::RouteTable;
 
 /// One change.
 #[derive(Clone, Debug, PartialEq)]
 pub enum RoutingChange {
-    /// A new route, or another one in place of that to the same prefix.
+    /// A new route, or another one in place of that with the same key.
     SetRoute(Route),
     /// A new rule.
     AddRule(Rule),
@@ -61,18 +60,18 @@ pub fn plan(
     for message in our_routes(table, actual) {
         let route = to_route(message);
         let wanted = route.is_some_and(|route| {
-            let first = !present_routes.contains_key(&route.to);
+            let first = !present_routes.contains_key(&route.key());
             first
                 && table_of_route(message) == table.get()
-                && desired.routes.contains_key(&route.to)
+                && desired.routes.contains_key(&route.key())
         });
         match route {
-            Some(route) if wanted => drop(present_routes.insert(route.to, route)),
+            Some(route) if wanted => drop(present_routes.insert(route.key(), route)),
             _ => surplus_routes.push(RoutingChange::RemoveRoute(message.clone())),
         }
     }
-    for (to, route) in &desired.routes {
-        if present_routes.get(to) != Some(route) {
+    for (key, route) in &desired.routes {
+        if present_routes.get(key) != Some(route) {
             changes.push(RoutingChange::SetRoute(*route));
         }
     }
@@ -96,11 +95,8 @@ pub fn plan(
 pub(super) fn between(table: RouteTable, known: &Routing, desired: &Routing) -> Vec<RoutingChange> {
     let mut changes = Vec::new();
     let mut gone = Vec::new();
-    for route in known
-        .routes
-        .iter()
-        .merge_join_by(&desired.routes, by_prefix)
-    {
+    let routes = known.routes.iter();
+    for route in routes.merge_join_by(&desired.routes, |one, other| one.0.cmp(other.0)) {
         match route {
             EitherOrBoth::Left((_, known)) => {
                 gone.push(RoutingChange::RemoveRoute(of_route(known, table)));

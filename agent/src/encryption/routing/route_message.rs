@@ -14,6 +14,17 @@ use crate::encryption::values::{Prefix, RouteTable};
 
 /// Metric of an IPv6 route that names none. The kernel adds it; named, it is the same everywhere.
 const IPV6_METRIC: u32 = 1024;
+/// Metric of routes that count only where no other does.
+const LAST_METRIC: u32 = 65_536;
+
+/// The metric of a route, if it has one.
+fn metric(family: Family, target: RouteTarget) -> Option<u32> {
+    match family {
+        _ if target.is_last() => Some(LAST_METRIC),
+        Family::V4 => None,
+        Family::V6 => Some(IPV6_METRIC),
+    }
+}
 
 /// The message that asks for a route in a table.
 pub fn of_route(route: &Route, table: RouteTable) -> RouteMessage {
@@ -43,9 +54,7 @@ pub fn of_route(route: &Route, table: RouteTable) -> RouteMessage {
     if let RouteTarget::Device(index) = route.target {
         attributes.push(RouteAttribute::Oif(index.0));
     }
-    if family == Family::V6 {
-        attributes.push(RouteAttribute::Priority(IPV6_METRIC));
-    }
+    attributes.extend(metric(family, route.target).map(RouteAttribute::Priority));
     attributes.extend(
         route
             .source
@@ -70,7 +79,7 @@ pub fn to_route(message: &RouteMessage) -> Option<Route> {
         AddressFamily::Inet => Ipv4Addr::UNSPECIFIED.into(),
         _ => Ipv6Addr::UNSPECIFIED.into(),
     };
-    let (mut device, mut source, mut mtu) = (None, None, None);
+    let (mut device, mut source, mut mtu, mut priority) = (None, None, None, None);
     for attribute in &message.attributes {
         match attribute {
             RouteAttribute::Destination(destination) => to = plain(destination)?,
@@ -84,8 +93,8 @@ pub fn to_route(message: &RouteMessage) -> Option<Route> {
                     }
                 }
             }
-            RouteAttribute::Priority(IPV6_METRIC)
-            | RouteAttribute::Table(_)
+            RouteAttribute::Priority(metric) => priority = Some(*metric),
+            RouteAttribute::Table(_)
             | RouteAttribute::CacheInfo(_)
             | RouteAttribute::Preference(_) => {}
             _ => return None,
@@ -99,7 +108,8 @@ pub fn to_route(message: &RouteMessage) -> Option<Route> {
         _ => return None,
     };
     let to = Prefix::new(to, header.destination_prefix_length).ok()?;
-    (header.tos == 0 && header.source_prefix_length == 0).then_some(Route {
+    let is_plain = header.tos == 0 && header.source_prefix_length == 0;
+    (is_plain && priority == metric(Family::of(to), target)).then_some(Route {
         to,
         target,
         source,

@@ -1,3 +1,4 @@
+use std::collections::BTreeMap;
 use std::net::IpAddr;
 
 use super::route_message::{of_route, table_of_route, to_route};
@@ -111,6 +112,7 @@ fn routes(device: IfIndex) -> Vec<Route> {
             ..to("10.2.0.0/16", device)
         },
         to("10.3.0.7/32", device),
+        to("10.3.0.7/32", RouteTarget::Unreachable),
         to("0.0.0.0/0", RouteTarget::Unreachable),
         to("10.4.0.0/16", RouteTarget::Prohibit),
         Route {
@@ -118,6 +120,7 @@ fn routes(device: IfIndex) -> Vec<Route> {
             ..to("fd00:2::/64", device)
         },
         to("fd00:3::7/128", device),
+        to("fd00:3::7/128", RouteTarget::Unreachable),
         to("::/0", RouteTarget::Unreachable),
         to("fd00:4::/64", RouteTarget::Prohibit),
     ]
@@ -126,8 +129,13 @@ fn routes(device: IfIndex) -> Vec<Route> {
 fn routing(rules: Vec<Rule>, routes: Vec<Route>) -> Routing {
     Routing {
         rules: rules.into_iter().collect(),
-        routes: routes.into_iter().map(|route| (route.to, route)).collect(),
+        routes: by_key(routes),
     }
+}
+
+fn by_key(routes: impl IntoIterator<Item = Route>) -> BTreeMap<RouteKey, Route> {
+    let routes = routes.into_iter();
+    routes.map(|route| (route.key(), route)).collect()
 }
 
 fn everything() -> Routing {
@@ -187,10 +195,11 @@ fn routes_come_before_rules_and_go_after_them() {
 fn a_route_that_differs_is_replaced_and_no_other() {
     let before = everything();
     let mut desired = before.clone();
-    let to = prefix("10.2.0.0/16");
-    desired.routes.get_mut(&to).expect("there").mtu = Some(1320);
+    let (to, is_last) = (prefix("10.2.0.0/16"), false);
+    let key = RouteKey { to, is_last };
+    desired.routes.get_mut(&key).expect("there").mtu = Some(1320);
     let changes = plan(table(), &desired, &actual(&before)).expect("nobody else");
-    assert_eq!(changes, [RoutingChange::SetRoute(desired.routes[&to])]);
+    assert_eq!(changes, [RoutingChange::SetRoute(desired.routes[&key])]);
 }
 
 #[test]
@@ -242,13 +251,15 @@ fn the_kernel_has_what_it_was_told_and_nothing_is_left() {
         // Every route to another target, and half of the rules.
         let mut other = desired.clone();
         other.rules = desired.rules.iter().step_by(2).cloned().collect();
-        for route in other.routes.values_mut() {
-            route.target = match route.target {
+        other.routes = by_key(desired.routes.values().map(|route| Route {
+            target: match route.target {
                 RouteTarget::Device(_) => RouteTarget::Prohibit,
                 _ => RouteTarget::Device(loopback),
-            };
-            (route.source, route.mtu) = (None, Some(1280));
-        }
+            },
+            source: None,
+            mtu: Some(1280),
+            ..*route
+        }));
         apply(&netlink, table(), &other).await.expect("changed");
         assert_eq!(apply(&netlink, table(), &other).await.expect("same"), 0);
 

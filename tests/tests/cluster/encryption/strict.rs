@@ -136,6 +136,33 @@ fn a_pod_does_not_reach_another_node_before_it_is_a_peer() -> Result<()> {
     ask_from(cluster.node("node1")?, node2.address().v4.into())
 }
 
+/// Without the device nothing leads from pods to another node. At the uplink it would be too late: what
+/// the CNI has masqueraded is the node's own there.
+#[test]
+fn without_the_device_pods_have_no_way_to_another_node() -> Result<()> {
+    let cluster = start("enc-no-device", Value::Null)?;
+    let [node1, node2] = [cluster.node("node1")?, cluster.node("node2")?];
+    node2.serve()?;
+    connect(&cluster)?;
+    let asker = cluster.pod("asker")?;
+    wait_for_answers(asker, node2.address().both())?;
+    node1.agent()?.kill9()?;
+    let capture = look(&cluster)?;
+    node1.output("ip", &["link", "delete", DEVICE])?;
+    for address in node2.address().both() {
+        let error = format!("{:#}", ask_from(asker, address).expect_err("no way"));
+        ensure!(
+            error.contains("No route to host") || error.contains("Network is unreachable"),
+            "routing refuses it: {error}"
+        );
+    }
+    // The node's own packets are not asked to be encrypted, and go as before.
+    ask_from(node1, node2.address().v4.into())?;
+    assert_pods_unreadable(&cluster, &capture.finish()?, 0)?;
+    node1.agent()?.start()?;
+    wait_for_answers(asker, node2.address().both())
+}
+
 /// Removes what a reboot removes.
 fn forget_everything(node: &Node) -> Result<()> {
     let remove = format!(
