@@ -39,6 +39,7 @@ pub fn build(workspace: &Workspace) -> anyhow::Result<Vec<Executable>> {
 /// Builds some integration tests, and the programs that they start.
 pub fn build_some<'a>(
     workspace: &Workspace,
+    profile: Profile,
     suites: impl Iterator<Item = &'a SuiteSpec>,
 ) -> anyhow::Result<Vec<Executable>> {
     // Programs are told of only if they are asked for.
@@ -49,7 +50,7 @@ pub fn build_some<'a>(
     // What is in other packages too would be built there as well.
     arguments.extend(["--package=weir-tests", "--package=weir-agent"].map(str::to_owned));
     let arguments: Vec<&str> = arguments.iter().map(String::as_str).collect();
-    artifacts::build(workspace, Profile::Dev, &arguments)
+    artifacts::build(workspace, profile, &arguments)
 }
 
 /// Runs one test binary on this machine, with more variables.

@@ -37,6 +37,7 @@ use crate::vm::emulator::Emulator;
 use crate::vm::fetch::Kernel;
 use crate::vm::image::{Contents, Image};
 use crate::vm::kernels::KernelSpec;
+use crate::vm::machine::Clock;
 use crate::vm::results::Results;
 use crate::vm::run::Run;
 use crate::workspace::Workspace;
@@ -82,8 +83,14 @@ pub fn run(workspace: &Workspace, options: &Options) -> anyhow::Result<ExitCode>
     matrix.measure = options.bench;
     matrix.select(&options.kernel)?;
     matrix.fetch_all(workspace)?;
-    let binaries = Binaries::build_for_tests(workspace, Profile::Dev)?;
-    let made = suites::build_some(workspace, matrix.chosen())?;
+    let (binaries, profile) = if options.bench {
+        let profile = Profile::Release;
+        (Binaries::build(workspace, profile)?, profile)
+    } else {
+        let profile = Profile::Dev;
+        (Binaries::build_for_tests(workspace, profile)?, profile)
+    };
+    let made = suites::build_some(workspace, profile, matrix.chosen())?;
     let subject = Subject {
         made: &made,
         binaries: &binaries,
@@ -231,7 +238,12 @@ impl Matrix {
         let limit = Duration::from_mins(spec.minutes);
         let emulator = Emulator::find(&workspace.target, &setup::places())
             .context("no emulator is here; `cargo xtask setup` fetches it")?;
-        let verdict = machine::boot(&emulator, &kernel.image, &initramfs, &folder, limit)?;
+        let clock = if self.measure {
+            Clock::Instructions
+        } else {
+            Clock::Outside
+        };
+        let verdict = machine::boot(&emulator, &kernel.image, &initramfs, &folder, clock, limit)?;
         run.show(format!("\n     kernel {} ({})", spec.name, kernel.release));
         let results = read_results(&folder)?;
         if subject.filter.is_none() && results.done {

@@ -28,6 +28,26 @@ pub enum Verdict {
     TimedOut(Duration),
 }
 
+/// What the time of a machine goes by.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub enum Clock {
+    /// The time outside: fast, and as uneven as whatever else runs there.
+    Outside,
+    /// The instructions that the machine has executed, a nanosecond for each; idle time passes at once.
+    /// What is measured is then the same each time, and the emulation of an instruction may take as
+    /// long as it likes.
+    Instructions,
+}
+
+impl Clock {
+    fn arguments(self) -> &'static [&'static str] {
+        match self {
+            Self::Outside => &["-accel", "tcg,thread=multi"],
+            Self::Instructions => &["-accel", "tcg,thread=single", "-icount", "shift=0,sleep=off"],
+        }
+    }
+}
+
 /// What a kernel prints when it is beyond rescue.
 const PANIC_MARKERS: [&str; 6] = [
     "Kernel panic",
@@ -48,6 +68,7 @@ pub fn boot(
     kernel: &Path,
     initramfs: &Path,
     folder: &Path,
+    clock: Clock,
     limit: Duration,
 ) -> anyhow::Result<Verdict> {
     let results = folder.join(RESULTS);
@@ -55,6 +76,7 @@ pub fn boot(
     let mut console = File::create(folder.join(CONSOLE)).context("cannot log the console")?;
     let mut panicked = None;
     let mut command = command(emulator, kernel, initramfs, &results);
+    command.args(clock.arguments());
     let end = process::follow(&mut command, limit, |line| {
         // A log that cannot be written must not end the run it describes.
         let _ = writeln!(console, "{line}");
@@ -77,16 +99,7 @@ pub fn boot(
 fn command(emulator: &Emulator, kernel: &Path, initramfs: &Path, results: &Path) -> Command {
     let mut command = emulator.command();
     command
-        .args([
-            "-accel",
-            "tcg,thread=multi",
-            "-cpu",
-            CPU,
-            "-smp",
-            "1",
-            "-m",
-            "2G",
-        ])
+        .args(["-cpu", CPU, "-smp", "1", "-m", "2G"])
         .args(["-nodefaults", "-no-reboot", "-display", "none"])
         .args([
             "-serial",
