@@ -58,12 +58,16 @@ fn behind_the_device_no_way_leads_to_nodes_in_strict_mode() {
     cluster.peer("other", 2, "192.0.2.2", "10.1.2.0/24");
     cluster.peer("allowed", 3, "192.0.2.3", "10.1.3.0/24");
     cluster.config.strict_mode.allowed_cidrs = vec!["192.0.2.3/32".parse().unwrap()];
+    cluster.node("keyless", 4, "192.0.2.4", "10.1.4.0/24", &[]);
     let last = |cluster: &Cluster| -> Vec<String> {
         let routes = routing_of(cluster).routes.into_values();
         let last = routes.filter(|route| route.key().is_last);
         last.map(|route| route.to_string()).collect()
     };
-    assert_eq!(last(&cluster), ["route unreachable 192.0.2.2/32"]);
+    let (peer, keyless) = ("route blackhole 192.0.2.2/32", "route blackhole 192.0.2.4/32");
+    assert_eq!(last(&cluster), [peer, keyless]);
+    cluster.config.node = true;
+    assert_eq!(last(&cluster), [peer], "nodes go on talking to those without a key");
     cluster.config.strict_mode.enabled = false;
     assert_eq!(last(&cluster), [""; 0]);
 }
