@@ -164,14 +164,21 @@ pub fn parse_ipv6<const LINK_LEN: usize>(
     Ok(transport.packet(ip.source, ip.destination, protocol, total_len, ip.hop_limit))
 }
 
-/// Bytes from the start of a frame to the end of its transport header with its options, where the
-/// readable bytes tell; [`HEADERS_MAX`] where they do not, and for what is neither IPv4 nor IPv6.
+/// Bytes from the start of a frame to the end of the last header that is read of it, options included,
+/// where the readable bytes tell; [`HEADERS_MAX`] where they do not, and for what is neither IPv4 nor
+/// IPv6. `bare_protocol` is the EtherType of a frame that has no link-layer header.
 #[inline(always)]
 pub fn headers_len<const LINK_LEN: usize>(
     frame: &Frame<'_, LINK_LEN>,
-    network_protocol: Be16,
+    bare_protocol: Be16,
 ) -> usize {
-    let transport = match network_protocol {
+    let protocol = if LINK_LEN == 0 {
+        bare_protocol
+    } else {
+        let ethernet = frame.read(0);
+        ethernet.map_or(Be16(0), |it: EthernetHeader| it.ethertype)
+    };
+    let transport = match protocol {
         ethertype::IPV4 => frame.read(LINK_LEN).map(|ip: Ipv4Header| {
             let header_len = usize::from(ip.version_ihl & 0x0f) * 4;
             (LINK_LEN + header_len, ip.protocol)
@@ -187,6 +194,7 @@ pub fn headers_len<const LINK_LEN: usize>(
         }),
         Some((offset, Protocol::UDP)) => offset + size_of::<UdpHeader>(),
         Some((offset, Protocol::ICMP | Protocol::ICMPV6)) => offset + size_of::<IcmpHeader>(),
+        Some((offset, other)) if !other.extends_ipv6() => offset,
         _ => HEADERS_MAX,
     }
 }
@@ -202,17 +210,13 @@ fn skip_extension_headers<const LINK_LEN: usize>(
     frame: &Frame<'_, LINK_LEN>,
     first: Protocol,
 ) -> Result<(usize, Protocol), Unbalanced> {
-    const HOP_BY_HOP: Protocol = Protocol(0);
-    const ROUTING: Protocol = Protocol(43);
-    const FRAGMENT: Protocol = Protocol(44);
     const AUTHENTICATION: Protocol = Protocol(51);
-    const DESTINATION_OPTIONS: Protocol = Protocol(60);
     let mut offset = LINK_LEN + IPV6_LEN;
     let mut header = first;
     for _ in 0..EXTENSION_HEADERS_MAX {
         match header {
-            HOP_BY_HOP | ROUTING | DESTINATION_OPTIONS => {}
-            FRAGMENT => return Err(Unbalanced::Fragment),
+            Protocol::FRAGMENT => return Err(Unbalanced::Fragment),
+            extension if extension.extends_ipv6() => {}
             _ => break,
         }
         let extension: ExtensionHeader = frame.read(offset).ok_or(Unbalanced::Malformed)?;
@@ -220,9 +224,8 @@ fn skip_extension_headers<const LINK_LEN: usize>(
         header = extension.next_header;
     }
     match header {
-        HOP_BY_HOP | ROUTING | DESTINATION_OPTIONS | AUTHENTICATION => {
-            Err(Unbalanced::ExtensionHeader)
-        }
+        AUTHENTICATION => Err(Unbalanced::ExtensionHeader),
+        extension if extension.extends_ipv6() => Err(Unbalanced::ExtensionHeader),
         _ if offset > TRANSPORT_OFFSET_MAX => Err(Unbalanced::ExtensionHeader),
         other => Ok((offset, other)),
     }

@@ -125,13 +125,8 @@ pub fn path_in_clear(
 #[inline(always)]
 pub fn is_tunnel(protocol: Protocol, destination_port: Option<Be16>) -> bool {
     match protocol {
-        Protocol::IPIP
-        | Protocol::IPV6
-        | Protocol::GRE
-        | Protocol::HOP_BY_HOP
-        | Protocol::ROUTING
-        | Protocol::FRAGMENT
-        | Protocol::DESTINATION_OPTIONS => true,
+        Protocol::IPIP | Protocol::IPV6 | Protocol::GRE => true,
+        extension if extension.extends_ipv6() => true,
         Protocol::UDP => !matches!(
             destination_port,
             Some(port) if port != tunnel_port::VXLAN

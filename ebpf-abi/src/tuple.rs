@@ -33,6 +33,15 @@ impl Protocol {
     pub const ICMPV6: Self = Self(58);
     /// Options for the receiver of an IPv6 packet (RFC 8200).
     pub const DESTINATION_OPTIONS: Self = Self(60);
+
+    /// True if behind IPv6's header this is a header that extends it, and no transport protocol.
+    #[inline(always)]
+    pub fn extends_ipv6(self) -> bool {
+        matches!(
+            self,
+            Self::HOP_BY_HOP | Self::ROUTING | Self::FRAGMENT | Self::DESTINATION_OPTIONS
+        )
+    }
 }
 
 /// Source, destination, ports and protocol of one direction of a connection.

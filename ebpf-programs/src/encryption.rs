@@ -35,7 +35,8 @@ fn active() -> Option<&'static DatapathConfig> {
     settings().filter(|config| config.flags & DatapathConfig::ENCRYPT != 0)
 }
 
-/// True if a device of ours has encrypted the buffer. What is inside was counted and observed there.
+/// True if a device of ours has encrypted the buffer, or a process of the node with the right to mark
+/// packets says so. What is inside was counted and observed at the device.
 #[inline(always)]
 pub fn is_encrypted(skb: &Skb<'_>) -> bool {
     active().is_some_and(|config| skb.mark() == config.encrypted_mark)
@@ -145,7 +146,7 @@ pub fn enter_by_device(skb: &BareSkb<'_>) -> Verdict {
         return Verdict::Pass;
     }
     skb.pull_headers();
-    if !answers_a_client(skb) {
+    if !observe_unless_answer(skb) {
         return Verdict::Pass;
     }
     match send_answer(skb) {
@@ -156,7 +157,7 @@ pub fn enter_by_device(skb: &BareSkb<'_>) -> Verdict {
 
 /// Hands an answer to the balancer. Returns the code of a redirect, or 0 to drop it.
 ///
-/// Neither this nor [`answers_a_client`] is inlined: each needs stack that the other does not, and a
+/// Neither this nor [`observe_unless_answer`] is inlined: each needs stack that the other does not, and a
 /// call returns one number.
 #[inline(never)]
 fn send_answer(skb: &BareSkb<'_>) -> u32 {
@@ -282,22 +283,22 @@ fn clamp_segments<A: Ip>(
     }
 }
 
-/// True if a decrypted packet is the answer of another node's backend to a client of this node's.
-/// Observes it if not.
+/// Observes a decrypted packet, unless it is the answer of another node's backend to a client of this
+/// node's: returns true then.
 #[inline(never)]
-fn answers_a_client(skb: &BareSkb<'_>) -> bool {
+fn observe_unless_answer(skb: &BareSkb<'_>) -> bool {
     let frame = skb.bytes();
     match skb.network_protocol() {
         ethertype::IPV4 => packet::parse_ipv4(&frame)
-            .is_ok_and(|packet| is_from_remote_or_observe::<Addr4>(skb, &packet)),
+            .is_ok_and(|packet| observe_unless_from_remote::<Addr4>(skb, &packet)),
         ethertype::IPV6 => packet::parse_ipv6(&frame)
-            .is_ok_and(|packet| is_from_remote_or_observe::<Addr6>(skb, &packet)),
+            .is_ok_and(|packet| observe_unless_from_remote::<Addr6>(skb, &packet)),
         _ => false,
     }
 }
 
 #[inline(always)]
-fn is_from_remote_or_observe<A: Ip>(skb: &BareSkb<'_>, packet: &Packet<A>) -> bool {
+fn observe_unless_from_remote<A: Ip>(skb: &BareSkb<'_>, packet: &Packet<A>) -> bool {
     let is_from_remote = is_from_remote(packet);
     if !is_from_remote {
         observe::packet(skb, packet, ObservationPoint::FROM_CRYPTO);

@@ -118,6 +118,11 @@ pub static EVENTS: RingBuf<FlowEvent, { 4 << 20 }> = RingBuf::new();
 #[btf_map]
 pub static COUNTERS: PerCpuArray<u64, { Counter::COUNT }> = PerCpuArray::new();
 
+/// Of [`Counter::EventsLost`], how many an agent has told of. Written and read by agents alone; here, as
+/// it has to begin and end with the counter.
+#[btf_map]
+pub static EVENTS_LOST_TOLD: Array<u64, 1> = Array::new();
+
 /// The one [`DatapathConfig`], written by the agent.
 #[btf_map]
 pub static CONFIG: Array<DatapathConfig, 1> = Array::new();

@@ -5,7 +5,7 @@ use std::os::fd::AsFd;
 use std::sync::Arc;
 use std::time::Duration;
 
-use aya::maps::{MapData, RingBuf};
+use aya::maps::{Array, MapData, RingBuf};
 use ebpf_abi::Counter;
 use nix::errno::Errno;
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
@@ -36,11 +36,17 @@ impl Events {
         count
     }
 
-    /// Together with the counter of what did not fit, as the flow reader wants it.
-    pub fn with_losses(self, counters: Arc<Counters>) -> EventsAndLosses {
+    /// Together with the counter of what did not fit, and what was told of that, as the flow reader
+    /// wants it.
+    pub fn with_losses(
+        self,
+        counters: Arc<Counters>,
+        told: Array<MapData, u64>,
+    ) -> EventsAndLosses {
         EventsAndLosses {
             events: self,
             counters,
+            told,
         }
     }
 }
@@ -49,6 +55,7 @@ impl Events {
 pub struct EventsAndLosses {
     events: Events,
     counters: Arc<Counters>,
+    told: Array<MapData, u64>,
 }
 
 impl EventSource for EventsAndLosses {
@@ -71,5 +78,13 @@ impl EventSource for EventsAndLosses {
         self.counters
             .get(Counter::EventsLost)
             .map_err(io::Error::other)
+    }
+
+    fn told(&mut self) -> io::Result<u64> {
+        self.told.get(&0, 0).map_err(io::Error::other)
+    }
+
+    fn tell(&mut self, lost: u64) -> io::Result<()> {
+        self.told.set(0, lost, 0).map_err(io::Error::other)
     }
 }

@@ -16,7 +16,7 @@ use crate::config::Config;
 /// Maps that are pinned, in the order of their definition.
 ///
 /// The per-CPU scratch maps are not among them: nothing in them outlives a packet.
-pub const PINNED_MAPS: [&str; 18] = [
+pub const PINNED_MAPS: [&str; 19] = [
     "FRONTENDS4",
     "FRONTENDS6",
     "FRONTEND_BITS",
@@ -34,6 +34,7 @@ pub const PINNED_MAPS: [&str; 18] = [
     "TRAFFIC",
     "EVENTS",
     "COUNTERS",
+    "EVENTS_LOST_TOLD",
     "CONFIG",
 ];
 

@@ -5,7 +5,7 @@ mod balancer;
 use std::mem::size_of;
 
 use aya::Ebpf;
-use aya::maps::{Map, MapError};
+use aya::maps::{Array, Map, MapData, MapError};
 use ebpf_abi::frontend::FRONTEND_WORDS;
 use ebpf_abi::{
     Addr4, Addr6, BackendId, BackendValue, ConntrackValue, Counter, DatapathConfig, FlowKey,
@@ -41,6 +41,8 @@ pub struct Maps {
     pub counters: Counters,
     /// Flow events.
     pub events: Events,
+    /// How many lost ones agents have told of.
+    pub events_lost_told: Array<MapData, u64>,
     /// Whose addresses are, and how much went where.
     pub encryption: EncryptionMaps,
     /// Entries that the load balancer's maps can hold, by name.
@@ -99,6 +101,7 @@ impl Maps {
             settings,
             counters: Counters::new(take(programs, "COUNTERS")?),
             events: Events::new(take(programs, "EVENTS")?),
+            events_lost_told: take(programs, "EVENTS_LOST_TOLD")?,
             encryption: EncryptionMaps {
                 ipcache4: take(programs, "IPCACHE4")?,
                 ipcache6: take(programs, "IPCACHE6")?,
@@ -113,7 +116,7 @@ impl Maps {
         match name {
             "FRONTEND_BITS" => Some(FRONTEND_WORDS as u32),
             "COUNTERS" => Some(Counter::COUNT as u32),
-            "CONFIG" => Some(1),
+            "EVENTS_LOST_TOLD" | "CONFIG" => Some(1),
             _ => None,
         }
     }
@@ -139,7 +142,7 @@ impl Maps {
             "IPCACHE4" => sizes::<[u32; 2], IpcacheValue>(),
             "IPCACHE6" => sizes::<[u32; 5], IpcacheValue>(),
             "TRAFFIC" => sizes::<TrafficKey, TrafficValue>(),
-            "COUNTERS" | "FRONTEND_BITS" => sizes::<u32, u64>(),
+            "COUNTERS" | "EVENTS_LOST_TOLD" | "FRONTEND_BITS" => sizes::<u32, u64>(),
             "CONFIG" => sizes::<u32, DatapathConfig>(),
             // A ring buffer has neither.
             _ => (0, 0),

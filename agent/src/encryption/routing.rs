@@ -125,8 +125,8 @@ pub struct Rule {
 pub enum RouteTarget {
     /// Into this interface.
     Device(IfIndex),
-    /// Nowhere; the sender is told "unreachable".
-    Unreachable,
+    /// Nowhere; the sender is told nothing.
+    Blackhole,
     /// Nowhere; the sender is told "prohibited".
     Prohibit,
 }

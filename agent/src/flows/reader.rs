@@ -35,6 +35,12 @@ pub trait EventSource: Send {
 
     /// Events that the programs found no room for, since the maps were made.
     fn lost(&mut self) -> io::Result<u64>;
+
+    /// How many of them this agent or an earlier one has told of.
+    fn told(&mut self) -> io::Result<u64>;
+
+    /// Notes that so many of them have been told of.
+    fn tell(&mut self, lost: u64) -> io::Result<()>;
 }
 
 /// Longest sleep in the kernel, and so the delay of a stop.
@@ -101,12 +107,12 @@ impl Pass {
         state: SharedState,
         hub: Arc<FlowHub>,
     ) -> anyhow::Result<Self> {
-        // What an earlier agent's time lost is no news.
-        let baseline = source
-            .lost()
-            .context("reading the counter of lost events")?;
+        // What was lost while no agent ran is news.
+        let told = source
+            .told()
+            .context("reading how many lost events were told of")?;
         let pipeline = Pipeline::new(enricher, state, hub)?;
-        let losses = Losses::new(baseline, pipeline.clock.wall_ns());
+        let losses = Losses::new(told, pipeline.clock.wall_ns());
         Ok(Self {
             source,
             pipeline,
@@ -137,11 +143,18 @@ impl Pass {
         self.pipeline.clock = ClockOffset::now().context("reading the clocks")?;
         let now_ns = self.pipeline.clock.wall_ns();
         let undecodable = std::mem::take(&mut self.pipeline.undecodable);
+        let is_news = self.losses.kernel != kernel;
         let mut entries = Vec::new();
         for lost in self.losses.notices(kernel, undecodable, now_ns) {
             entries.push(Arc::new(Entry::Lost(lost)));
         }
         self.pipeline.hub.publish(&mut entries);
+        if is_news {
+            // Last: told twice is better than never.
+            self.source
+                .tell(kernel)
+                .context("noting how many lost events were told of")?;
+        }
         Ok(())
     }
 }
@@ -210,6 +223,7 @@ impl Pipeline {
 
 /// Turns counters into notices.
 struct Losses {
+    /// Those of the kernel that were told of.
     kernel: u64,
     since_ns: u64,
 }

@@ -29,7 +29,7 @@ pub struct Problem {
 }
 
 impl Problem {
-    /// Keeps a Service, or what `field` names of it, from being served.
+    /// An error in a Service, or in what `field` names of it.
     pub fn of_service(
         name: &ObjectName,
         field: impl Into<String>,

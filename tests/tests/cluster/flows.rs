@@ -1,9 +1,13 @@
 //! Who talked to whom, as the operator sees it.
 
+use std::collections::BTreeSet;
 use std::net::{IpAddr, SocketAddr};
+use std::thread;
+use std::time::Duration;
 
 use anyhow::{Context, Result, ensure};
-use serde_json::Value;
+use serde_json::{Value, json};
+use weir_tests::agent::AgentConfig;
 use weir_tests::cluster::Node;
 use weir_tests::wait;
 
@@ -126,6 +130,69 @@ fn filters_select_flows() -> Result<()> {
     for flow in observe(node, &["--protocol", "udp"])? {
         assert!(flow["l4"]["UDP"].is_object(), "{flow}");
     }
+    Ok(())
+}
+
+/// The kernel keeps what happens while no agent runs, as far as there is room, and the next agent shows
+/// it and tells how much there was no room for.
+#[test]
+fn what_happens_while_no_agent_runs_is_shown_or_counted() -> Result<()> {
+    let agents = AgentConfig {
+        more: json!({ "flows": { "ringBufferBytes": "64KiB" } }),
+        ..AgentConfig::default()
+    };
+    let cluster = start_with_web(&ordinary("meanwhile").agents(agents))?;
+    let client = cluster.client("client")?;
+    let ask_without_agents = |requests| -> Result<()> {
+        for node in cluster.nodes() {
+            node.agent()?.kill9()?;
+        }
+        if requests > 0 {
+            let traffic = client.http(cluster.vips(0)[0], HTTP);
+            let report = traffic.requests(requests).run()?;
+            ensure!(report.failed == 0, "{report:?}");
+        }
+        for node in cluster.nodes() {
+            node.agent()?.start()?;
+        }
+        Ok(())
+    };
+    let lost = || -> Result<u64> {
+        let mut lost = 0;
+        for node in cluster.nodes() {
+            lost += node.agent()?.status()?.flows_lost();
+        }
+        Ok(lost)
+    };
+    ask_without_agents(10)?;
+    wait::until("ten connections to the pods", SOON, || {
+        let mut clients = BTreeSet::new();
+        for node in cluster.nodes() {
+            let flows = observe(node, &["--protocol", "tcp"])?;
+            let into_pods = flows.iter().filter(|flow| {
+                let pod = flow["destination"]["pod_name"].as_str();
+                flow["trace_observation_point"] == "TO_ENDPOINT"
+                    && pod.is_some_and(|pod| pod.starts_with("web-"))
+            });
+            clients.extend(into_pods.map(|flow| {
+                let (ip, tcp) = (&flow["IP"]["source"], &flow["l4"]["TCP"]["source_port"]);
+                (ip.to_string(), tcp.to_string())
+            }));
+        }
+        ensure!(clients.len() == 10, "{clients:?}");
+        Ok(())
+    })?;
+    ensure!(lost()? == 0, "there was room for all of it");
+    ask_without_agents(500)?;
+    wait::until("losses to be told", SOON, || {
+        let lost = lost()?;
+        ensure!(lost > 100, "{lost}");
+        Ok(())
+    })?;
+    ask_without_agents(0)?;
+    // As long as an agent takes to look for losses.
+    thread::sleep(Duration::from_secs(2));
+    ensure!(lost()? == 0, "they were told of before");
     Ok(())
 }
 

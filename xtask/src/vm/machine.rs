@@ -34,7 +34,7 @@ pub enum Clock {
     /// The time outside: fast, and as uneven as whatever else runs there.
     Outside,
     /// The instructions that the machine has executed, a nanosecond for each; idle time passes at once.
-    /// What is measured is then the same each time, and the emulation of an instruction may take as
+    /// What is measured then differs little from one time to the next, and the emulation of an instruction may take as
     /// long as it likes.
     Instructions,
 }

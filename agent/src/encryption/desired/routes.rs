@@ -9,11 +9,11 @@
 //! | +4 | from and to excepted ports, from the device's own port: main table | with encryption of nodes |
 //! | +5 | all (IPv4: all protocols that carry data): our table | with encryption of nodes |
 //!
-//! In strict mode each node's address has a second route that leads nowhere, for when the device is
-//! gone. Packets to pods are stopped by the programs at the uplinks then, which count and report them;
-//! but who sends to a node is not known there any more if the CNI masquerades what pods send to nodes.
-//! Where nodes encrypt their own traffic it stops as well: the other node's answers come encrypted, and
-//! there is no device to decrypt them.
+//! In strict mode each node's address has a route that leads nowhere as well, for when there is no device,
+//! or no peer yet. Packets to pods are stopped by the programs at the uplinks then, which count and report
+//! them; but who sends to a node is not known there any more if the CNI masquerades what pods send to
+//! nodes. Where nodes encrypt their own traffic, that has no way without the device either: the peer's
+//! answers come encrypted. What they send to those that are no peers goes by the main table.
 
 use std::collections::BTreeSet;
 use std::net::IpAddr;
@@ -60,13 +60,6 @@ pub fn routing(
     let mut routes = Vec::new();
     for member in desired.peer_nodes() {
         let own = member.addresses.iter().copied().map(Prefix::from);
-        let guarded = own.clone().filter(|to| is_guarded(*to, config));
-        routes.extend(guarded.map(|to| Route {
-            to,
-            target: RouteTarget::Unreachable,
-            source: None,
-            mtu: None,
-        }));
         let mtu = member
             .endpoint()
             .and_then(|endpoint| device.tunnels.route(endpoint.ip()));
@@ -80,6 +73,13 @@ pub fn routing(
             });
         }
     }
+    routes.extend(guarded_addresses(desired, config).map(|to| Route {
+        to: to.into(),
+        // Not "unreachable": a connection that opens now succeeds with its next try.
+        target: RouteTarget::Blackhole,
+        source: None,
+        mtu: None,
+    }));
     let mut routing = Routing {
         routes: routes.into_iter().map(|it| (it.key(), it)).collect(),
         ..Routing::default()
@@ -138,11 +138,23 @@ pub fn routing(
     Ok(routing)
 }
 
-/// True if a node's address must not be reached in clear text by pods.
-fn is_guarded(address: Prefix, config: &config::Encryption) -> bool {
+/// Addresses of other nodes that our table must not leave to the main one.
+fn guarded_addresses(
+    desired: &Desired,
+    config: &config::Encryption,
+) -> impl Iterator<Item = IpAddr> {
     let strict = &config.strict_mode;
-    let mut allowed = strict.allowed_cidrs.iter();
-    strict.enabled && !allowed.any(|range| range.contains(&address.address()))
+    let guarded = desired.members.iter().filter(|member| match member.standing {
+        Standing::This => false,
+        Standing::Peer { .. } => strict.enabled,
+        Standing::NoKey | Standing::Refused => strict.enabled && !config.node,
+    });
+    let is_allowed = |address: &IpAddr| {
+        let mut allowed = strict.allowed_cidrs.iter();
+        allowed.any(|range| range.contains(address))
+    };
+    let addresses = guarded.flat_map(|member| member.addresses.iter().copied());
+    addresses.filter(move |address| !is_allowed(address))
 }
 
 /// Protocols of the nodes' own packets that enter the device; `None` is all.

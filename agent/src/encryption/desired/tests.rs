@@ -8,9 +8,11 @@ use super::routes::{Device, routing};
 use super::*;
 use crate::encryption::key::PrivateKey;
 use crate::encryption::link::IfIndex;
-use crate::encryption::routing::RuleAction;
+use crate::encryption::routing::{Routing, RuleAction};
 use crate::encryption::ways::Tunnels;
 use crate::state::{Change, Node, Object};
+
+mod routes;
 
 /// A cluster in which `this` is the node of the agent.
 struct Cluster {
@@ -349,54 +351,4 @@ fn excepted_nodes_are_the_operators_word() {
         Some(IpcacheValue::POD | IpcacheValue::PEER),
         "its pods are not excepted"
     );
-}
-
-#[test]
-fn packets_of_nodes_leave_the_tunnel_out_by_their_ports_both_ways() {
-    let mut cluster = Cluster::new();
-    cluster.peer("other", 2, "192.0.2.2", "10.1.2.0/24");
-    cluster.config.node = true;
-    cluster.config.node_except_ports = vec![config::Count::new(10_250)];
-    let device = Device {
-        index: IfIndex(7),
-        source: [None, None],
-        tunnels: &Tunnels::default(),
-    };
-    let routing = routing(&cluster.desired(), device, &cluster.config).unwrap();
-    let shown: Vec<_> = routing.rules.iter().map(ToString::to_string).collect();
-    for rule in [
-        "rule 64: from all ipproto tcp dport 10250 lookup main",
-        "rule 64: from all ipproto tcp sport 10250 lookup main",
-        "rule 64: from all ipproto udp sport 51871 lookup main",
-        "rule 65: from all ipproto 6 lookup 51871",
-        "IPv6 rule 65: from all lookup 51871",
-    ] {
-        assert!(shown.iter().any(|it| it == rule), "{rule} in {shown:#?}");
-    }
-}
-
-#[test]
-fn rules_are_few_and_encrypted_packets_come_first() {
-    let mut cluster = Cluster::new();
-    for number in 2..=9 {
-        let (ip, pods) = (format!("192.0.2.{number}"), format!("10.2.{number}.0/24"));
-        cluster.peer(&format!("n{number}"), number, &ip, &pods);
-    }
-    let device = Device {
-        index: IfIndex(7),
-        source: [Some("192.0.2.1".parse().unwrap()), None],
-        tunnels: &Tunnels::default(),
-    };
-    let routing = routing(&cluster.desired(), device, &cluster.config).unwrap();
-    // Of each peer its pods, its address, and the latter again, for when the device is gone.
-    assert_eq!(routing.routes.len(), 24);
-    // Marked (twice), from our pods, and 10.2.2.0/23, 10.2.4.0/22, 10.2.8.0/23.
-    assert_eq!(routing.rules.len(), 6);
-    let first = routing
-        .rules
-        .iter()
-        .min_by_key(|rule| rule.priority)
-        .unwrap();
-    assert_eq!(first.action, RuleAction::Main);
-    assert!(first.selector.mark.is_some());
 }

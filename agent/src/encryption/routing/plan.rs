@@ -181,7 +181,7 @@ impl fmt::Display for Route {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self.target {
             RouteTarget::Device(index) => write!(f, "route {} dev #{}", self.to, index.0)?,
-            RouteTarget::Unreachable => write!(f, "route unreachable {}", self.to)?,
+            RouteTarget::Blackhole => write!(f, "route blackhole {}", self.to)?,
             RouteTarget::Prohibit => write!(f, "route prohibit {}", self.to)?,
         }
         if let Some(source) = self.source {

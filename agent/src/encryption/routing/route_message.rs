@@ -14,7 +14,7 @@ use crate::encryption::values::{Prefix, RouteTable};
 
 /// Metric of an IPv6 route that names none. The kernel adds it; named, it is the same everywhere.
 const IPV6_METRIC: u32 = 1024;
-/// Metric of routes that count only where no other does.
+/// Metric of routes that count only where no other does: any number above [`IPV6_METRIC`].
 const LAST_METRIC: u32 = 65_536;
 
 /// The metric of a route, if it has one.
@@ -41,7 +41,7 @@ pub fn of_route(route: &Route, table: RouteTable) -> RouteMessage {
         },
         kind: match route.target {
             RouteTarget::Device(_) => RouteType::Unicast,
-            RouteTarget::Unreachable => RouteType::Unreachable,
+            RouteTarget::Blackhole => RouteType::BlackHole,
             RouteTarget::Prohibit => RouteType::Prohibit,
         },
         ..RouteHeader::default()
@@ -103,7 +103,7 @@ pub fn to_route(message: &RouteMessage) -> Option<Route> {
     let target = match header.kind {
         RouteType::Unicast => RouteTarget::Device(device?),
         // IPv6 shows the loopback device with them.
-        RouteType::Unreachable => RouteTarget::Unreachable,
+        RouteType::BlackHole => RouteTarget::Blackhole,
         RouteType::Prohibit => RouteTarget::Prohibit,
         _ => return None,
     };

@@ -112,16 +112,16 @@ fn routes(device: IfIndex) -> Vec<Route> {
             ..to("10.2.0.0/16", device)
         },
         to("10.3.0.7/32", device),
-        to("10.3.0.7/32", RouteTarget::Unreachable),
-        to("0.0.0.0/0", RouteTarget::Unreachable),
+        to("10.3.0.7/32", RouteTarget::Blackhole),
+        to("0.0.0.0/0", RouteTarget::Blackhole),
         to("10.4.0.0/16", RouteTarget::Prohibit),
         Route {
             mtu: Some(1300),
             ..to("fd00:2::/64", device)
         },
         to("fd00:3::7/128", device),
-        to("fd00:3::7/128", RouteTarget::Unreachable),
-        to("::/0", RouteTarget::Unreachable),
+        to("fd00:3::7/128", RouteTarget::Blackhole),
+        to("::/0", RouteTarget::Blackhole),
         to("fd00:4::/64", RouteTarget::Prohibit),
     ]
 }

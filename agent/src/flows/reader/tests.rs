@@ -5,6 +5,7 @@ use crate::flows::record::Side;
 use crate::flows::record::tests::event;
 use crate::state::{Change, Object, ObjectName, Pod};
 use std::num::NonZeroUsize;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::mpsc::{Receiver, RecvTimeoutError, Sender, channel};
 
 /// What a test makes the ring buffer do next.
@@ -19,6 +20,7 @@ struct Script {
     steps: Receiver<Step>,
     next: Option<Step>,
     lost: u64,
+    told: Arc<AtomicU64>,
 }
 
 impl EventSource for Script {
@@ -62,6 +64,15 @@ impl EventSource for Script {
     fn lost(&mut self) -> io::Result<u64> {
         Ok(self.lost)
     }
+
+    fn told(&mut self) -> io::Result<u64> {
+        Ok(self.told.load(Ordering::SeqCst))
+    }
+
+    fn tell(&mut self, lost: u64) -> io::Result<()> {
+        self.told.store(lost, Ordering::SeqCst);
+        Ok(())
+    }
 }
 
 struct NoNames;
@@ -78,14 +89,18 @@ struct Running {
     hub: Arc<FlowHub>,
     stop: CancellationToken,
     reader: FlowReader,
+    told: Arc<AtomicU64>,
 }
 
-fn start(lost: u64) -> Running {
+/// A reader whose source has lost so many events, of which an earlier reader has told.
+fn start(lost: u64, told: u64) -> Running {
+    let told = Arc::new(AtomicU64::new(told));
     let (steps, receiver) = channel();
     let source = Script {
         steps: receiver,
         next: None,
         lost,
+        told: Arc::clone(&told),
     };
     let state = SharedState::new();
     let hub = Arc::new(FlowHub::new(NonZeroUsize::new(4096).unwrap()));
@@ -104,6 +119,7 @@ fn start(lost: u64) -> Running {
         hub,
         stop,
         reader,
+        told,
     }
 }
 
@@ -130,7 +146,7 @@ async fn take(hub: &Arc<FlowHub>, count: usize) -> Vec<Arc<Entry>> {
 
 #[tokio::test]
 async fn records_become_entries_in_order_with_names_and_wall_clock() {
-    let running = start(0);
+    let running = start(0, 0);
     running.state.update(|cluster| {
         cluster.apply(vec![Change::Upsert(Object::Pod(Pod {
             name: ObjectName::new("shop", "web-1"),
@@ -168,25 +184,36 @@ async fn records_become_entries_in_order_with_names_and_wall_clock() {
 
 #[tokio::test]
 async fn losses_are_reported_in_the_stream() {
-    let running = start(1000);
+    let running = start(1000, 1000);
     running.steps.send(Step::Lost(1007)).unwrap();
     running.steps.send(Step::Record(vec![1, 2, 3])).unwrap();
-    let entries = take(&running.hub, 2).await;
-    let lost: Vec<_> = entries
-        .iter()
-        .map(|entry| match &**entry {
-            Entry::Lost(lost) => (lost.source, lost.count),
-            Entry::Flow(_) => panic!("{entry:?}"),
-        })
-        .collect();
+    let lost = losses(&take(&running.hub, 2).await);
     assert_eq!(lost, [(LostSource::Kernel, 7), (LostSource::Decoder, 1)]);
     running.stop.cancel();
     running.reader.join().await.unwrap();
 }
 
 #[tokio::test]
+async fn what_was_lost_while_no_agent_ran_is_told_once() {
+    let running = start(1007, 1000);
+    let lost = losses(&take(&running.hub, 1).await);
+    assert_eq!(lost, [(LostSource::Kernel, 7)]);
+    running.stop.cancel();
+    running.reader.join().await.unwrap();
+    assert_eq!(running.told.load(Ordering::SeqCst), 1007);
+}
+
+fn losses(entries: &[Arc<Entry>]) -> Vec<(LostSource, u64)> {
+    let lost = entries.iter().map(|entry| match &**entry {
+        Entry::Lost(lost) => (lost.source, lost.count),
+        Entry::Flow(_) => panic!("{entry:?}"),
+    });
+    lost.collect()
+}
+
+#[tokio::test]
 async fn a_flood_does_not_keep_the_thread_from_stopping() {
-    let running = start(0);
+    let running = start(0, 0);
     running.steps.send(Step::Flood).unwrap();
     take(&running.hub, 100).await;
     running.stop.cancel();
@@ -196,7 +223,7 @@ async fn a_flood_does_not_keep_the_thread_from_stopping() {
 
 #[tokio::test]
 async fn a_failing_source_ends_the_thread_with_its_error() {
-    let running = start(0);
+    let running = start(0, 0);
     running.steps.send(Step::Fail).unwrap();
     let joined = tokio::time::timeout(Duration::from_secs(10), running.reader.join()).await;
     let error = joined.expect("the thread ends").unwrap_err();

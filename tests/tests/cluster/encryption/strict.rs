@@ -1,6 +1,7 @@
 //! What must not leave in clear text does not, whatever is not known yet.
 
 use std::fs;
+use std::net::IpAddr;
 use std::path::Path;
 
 use anyhow::{Context, Result, ensure};
@@ -148,19 +149,36 @@ fn without_the_device_pods_have_no_way_to_another_node() -> Result<()> {
     wait_for_answers(asker, node2.address().both())?;
     node1.agent()?.kill9()?;
     let capture = look(&cluster)?;
+    let interface = interface_of(node1, asker.address().v4.into())?;
+    for (from, to) in asker.address().both().into_iter().zip(node2.address().both()) {
+        let lookup = way(node1, from, to, &interface)?;
+        ensure!(lookup.contains(DEVICE), "{lookup}");
+    }
     node1.output("ip", &["link", "delete", DEVICE])?;
-    for address in node2.address().both() {
-        let error = format!("{:#}", ask_from(asker, address).expect_err("no way"));
-        ensure!(
-            error.contains("No route to host") || error.contains("Network is unreachable"),
-            "routing refuses it: {error}"
-        );
+    for (from, to) in asker.address().both().into_iter().zip(node2.address().both()) {
+        must_not_answer(asker, to)?;
+        let lookup = way(node1, from, to, &interface);
+        ensure!(lookup.is_err(), "{to} is still reached: {lookup:?}");
     }
     // The node's own packets are not asked to be encrypted, and go as before.
     ask_from(node1, node2.address().v4.into())?;
     assert_pods_unreadable(&cluster, &capture.finish()?, 0)?;
     node1.agent()?.start()?;
     wait_for_answers(asker, node2.address().both())
+}
+
+/// What the node's routes say of packets that come in by an interface.
+fn way(node: &Node, from: IpAddr, to: IpAddr, interface: &str) -> Result<String> {
+    let [from, to] = [from, to].map(|it| it.to_string());
+    node.output("ip", &["route", "get", &to, "from", &from, "iif", interface])
+}
+
+/// The node's interface that leads to an address.
+fn interface_of(node: &Node, address: IpAddr) -> Result<String> {
+    let route = node.output("ip", &["route", "get", &address.to_string()])?;
+    let mut words = route.split_whitespace().skip_while(|word| *word != "dev");
+    let name = words.nth(1).with_context(|| format!("no device in {route}"))?;
+    Ok(name.to_owned())
 }
 
 /// Removes what a reboot removes.

@@ -1,0 +1,73 @@
+//! Where packets are led.
+
+use super::*;
+
+fn routing_of(cluster: &Cluster) -> Routing {
+    let device = Device {
+        index: IfIndex(7),
+        source: [Some("192.0.2.1".parse().unwrap()), None],
+        tunnels: &Tunnels::default(),
+    };
+    routing(&cluster.desired(), device, &cluster.config).unwrap()
+}
+
+#[test]
+fn packets_of_nodes_leave_the_tunnel_out_by_their_ports_both_ways() {
+    let mut cluster = Cluster::new();
+    cluster.peer("other", 2, "192.0.2.2", "10.1.2.0/24");
+    cluster.config.node = true;
+    cluster.config.node_except_ports = vec![config::Count::new(10_250)];
+    let routing = routing_of(&cluster);
+    let shown: Vec<_> = routing.rules.iter().map(ToString::to_string).collect();
+    for rule in [
+        "rule 64: from all ipproto tcp dport 10250 lookup main",
+        "rule 64: from all ipproto tcp sport 10250 lookup main",
+        "rule 64: from all ipproto udp sport 51871 lookup main",
+        "rule 65: from all ipproto 6 lookup 51871",
+        "IPv6 rule 65: from all lookup 51871",
+    ] {
+        assert!(shown.iter().any(|it| it == rule), "{rule} in {shown:#?}");
+    }
+}
+
+#[test]
+fn rules_are_few_and_encrypted_packets_come_first() {
+    let mut cluster = Cluster::new();
+    for number in 2..=9 {
+        let (ip, pods) = (format!("192.0.2.{number}"), format!("10.2.{number}.0/24"));
+        cluster.peer(&format!("n{number}"), number, &ip, &pods);
+    }
+    let routing = routing_of(&cluster);
+    // Of each peer its pods, its address, and the latter again, for when the device is gone.
+    assert_eq!(routing.routes.len(), 24);
+    // Marked (twice), from our pods, and 10.2.2.0/23, 10.2.4.0/22, 10.2.8.0/23.
+    assert_eq!(routing.rules.len(), 6);
+    let first = routing
+        .rules
+        .iter()
+        .min_by_key(|rule| rule.priority)
+        .unwrap();
+    assert_eq!(first.action, RuleAction::Main);
+    assert!(first.selector.mark.is_some());
+}
+
+/// Only what must not leave in clear text is held back where the device is gone.
+#[test]
+fn behind_the_device_no_way_leads_to_nodes_in_strict_mode() {
+    let mut cluster = Cluster::new();
+    cluster.peer("other", 2, "192.0.2.2", "10.1.2.0/24");
+    cluster.peer("allowed", 3, "192.0.2.3", "10.1.3.0/24");
+    cluster.config.strict_mode.allowed_cidrs = vec!["192.0.2.3/32".parse().unwrap()];
+    cluster.node("keyless", 4, "192.0.2.4", "10.1.4.0/24", &[]);
+    let last = |cluster: &Cluster| -> Vec<String> {
+        let routes = routing_of(cluster).routes.into_values();
+        let last = routes.filter(|route| route.key().is_last);
+        last.map(|route| route.to_string()).collect()
+    };
+    let (peer, keyless) = ("route blackhole 192.0.2.2/32", "route blackhole 192.0.2.4/32");
+    assert_eq!(last(&cluster), [peer, keyless]);
+    cluster.config.node = true;
+    assert_eq!(last(&cluster), [peer], "nodes go on talking to those without a key");
+    cluster.config.strict_mode.enabled = false;
+    assert_eq!(last(&cluster), [""; 0]);
+}
