@@ -183,6 +183,7 @@ pub async fn run(loaded: Loaded) -> anyhow::Result<()> {
         events,
         enricher,
         state.clone(),
+        synced.clone(),
         Arc::clone(&hub),
         tasks.token(),
     )?;

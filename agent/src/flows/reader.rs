@@ -45,6 +45,11 @@ pub trait EventSource: Send {
 
 /// Longest sleep in the kernel, and so the delay of a stop.
 const WAIT: Duration = Duration::from_millis(250);
+/// Longest wait for the names of the cluster's objects before the first event is read. Events of the time
+/// without an agent lie there already, and more of them come.
+const NAMES: Duration = Duration::from_secs(1);
+/// How often it is looked whether they are there.
+const NAMES_INTERVAL: Duration = Duration::from_millis(10);
 /// How often losses are looked up and reported.
 const LOSS_INTERVAL: Duration = Duration::from_secs(1);
 /// Events named under one lock of the state, so that a flood does not keep a change out.
@@ -60,11 +65,13 @@ pub struct FlowReader {
 }
 
 impl FlowReader {
-    /// Starts the thread. It ends when `stop` is cancelled, or with an error of its source.
+    /// Starts the thread. It ends when `stop` is cancelled, or with an error of its source. `synced` says
+    /// whether the state is complete.
     pub fn start(
         source: Box<dyn EventSource>,
         enricher: Enricher,
         state: SharedState,
+        synced: watch::Receiver<bool>,
         hub: Arc<FlowHub>,
         stop: CancellationToken,
     ) -> io::Result<Self> {
@@ -72,6 +79,7 @@ impl FlowReader {
         let thread = std::thread::Builder::new()
             .name("flows".into())
             .spawn(move || {
+                wait_for_names(&synced, &stop);
                 let result =
                     Pass::new(source, enricher, state, hub).and_then(|pass| pass.run(&stop));
                 if let Err(error) = &result {
@@ -90,6 +98,13 @@ impl FlowReader {
             anyhow::bail!("the thread that reads flows panicked");
         }
         result.context("the thread that reads flows ended without a result")?
+    }
+}
+
+fn wait_for_names(synced: &watch::Receiver<bool>, stop: &CancellationToken) {
+    let begun = Instant::now();
+    while !*synced.borrow() && !stop.is_cancelled() && begun.elapsed() < NAMES {
+        std::thread::sleep(NAMES_INTERVAL);
     }
 }
 

@@ -189,9 +189,11 @@ fn what_happens_while_no_agent_runs_is_shown_or_counted() -> Result<()> {
         ensure!(lost > 100, "{lost}");
         Ok(())
     })?;
+    // As long as all agents take to look for losses.
+    let moment = Duration::from_secs(2);
+    thread::sleep(moment);
     ask_without_agents(0)?;
-    // As long as an agent takes to look for losses.
-    thread::sleep(Duration::from_secs(2));
+    thread::sleep(moment);
     ensure!(lost()? == 0, "they were told of before");
     Ok(())
 }

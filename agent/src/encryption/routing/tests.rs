@@ -291,8 +291,8 @@ fn what_others_made_is_named_and_nothing_is_changed() {
             (
                 "-6 route add unreachable fd09::/64 table 51871 proto 88",
                 "-6 route delete unreachable fd09::/64 table 51871",
-                "routing table 51871 is used by someone else: route unreachable fd09::/64 (proto \
-                 88)",
+                // Not one that ours could be, so no more is told of it.
+                "routing table 51871 is used by someone else: route to fd09::/64 (proto 88)",
             ),
             (
                 "rule add protocol 88 priority 500 from 10.9.0.0/16 lookup 51871",

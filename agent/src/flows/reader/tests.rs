@@ -109,6 +109,7 @@ fn start(lost: u64, told: u64) -> Running {
         Box::new(source),
         Enricher::new("node-1", Arc::default(), Box::new(NoNames)),
         state.clone(),
+        watch::channel(true).1,
         Arc::clone(&hub),
         stop.clone(),
     )
