@@ -178,7 +178,10 @@ pub async fn run(loaded: Loaded) -> anyhow::Result<()> {
         Arc::clone(&identities),
         Box::new(KernelInterfaceNames),
     );
-    let events = Box::new(maps.events.with_losses(Arc::clone(&counters), maps.events_lost_told));
+    let events = Box::new(
+        maps.events
+            .with_losses(Arc::clone(&counters), maps.events_lost_told),
+    );
     let reader = FlowReader::start(
         events,
         enricher,

@@ -189,9 +189,11 @@ pub fn headers_len<const LINK_LEN: usize>(
         _ => None,
     };
     match transport {
-        Some((offset, Protocol::TCP)) => frame.read(offset).map_or(HEADERS_MAX, |tcp: TcpHeader| {
-            offset + usize::from(tcp.data_offset >> 4) * 4
-        }),
+        Some((offset, Protocol::TCP)) => {
+            frame.read(offset).map_or(HEADERS_MAX, |tcp: TcpHeader| {
+                offset + usize::from(tcp.data_offset >> 4) * 4
+            })
+        }
         Some((offset, Protocol::UDP)) => offset + size_of::<UdpHeader>(),
         Some((offset, Protocol::ICMP | Protocol::ICMPV6)) => offset + size_of::<IcmpHeader>(),
         Some((offset, other)) if !other.extends_ipv6() => offset,

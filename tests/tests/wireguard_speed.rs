@@ -35,6 +35,8 @@ fn the_kernel_device_is_as_fast_as_one_configured_by_hand() -> Result<()> {
     }
     let config = AgentConfig {
         encryption: true,
+        // As agents have it, and not tests that wait for it.
+        report_interval: "5s".into(),
         ..AgentConfig::default()
     };
     let weir = cluster("speed-weir", Some(config))?;

@@ -272,7 +272,7 @@ impl Node {
                 source: Some(sources[&Family::of(to)]),
                 mtu: Some(1400),
             };
-            (to, route)
+            (route.key(), route)
         });
         let rules = Family::ALL.map(|family| Rule {
             family,

@@ -178,7 +178,11 @@ fn headers_are_as_long_as_they_say() {
     let rows: [(&str, Vec<u8>, usize); 8] = [
         ("IP in IP", ipv4(4, 0, 10), 14 + 20),
         ("TCP", ipv4(TCP, 0, 10), 14 + 20 + 20),
-        ("TCP and IPv4, both with options", with_options, 14 + 24 + 40),
+        (
+            "TCP and IPv4, both with options",
+            with_options,
+            14 + 24 + 40,
+        ),
         ("UDP", ipv4(UDP, 0, 10), 14 + 20 + 8),
         ("ICMP", ipv4(Protocol::ICMP.0, 0, 10), 14 + 20 + 4),
         ("TCP over IPv6", ipv6(TCP, &[], 10), 14 + 40 + 20),

@@ -43,7 +43,12 @@ impl Clock {
     fn arguments(self) -> &'static [&'static str] {
         match self {
             Self::Outside => &["-accel", "tcg,thread=multi"],
-            Self::Instructions => &["-accel", "tcg,thread=single", "-icount", "shift=0,sleep=off"],
+            Self::Instructions => &[
+                "-accel",
+                "tcg,thread=single",
+                "-icount",
+                "shift=0,sleep=off",
+            ],
         }
     }
 }

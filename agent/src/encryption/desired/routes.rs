@@ -144,11 +144,14 @@ fn guarded_addresses(
     config: &config::Encryption,
 ) -> impl Iterator<Item = IpAddr> {
     let strict = &config.strict_mode;
-    let guarded = desired.members.iter().filter(|member| match member.standing {
-        Standing::This => false,
-        Standing::Peer { .. } => strict.enabled,
-        Standing::NoKey | Standing::Refused => strict.enabled && !config.node,
-    });
+    let guarded = desired
+        .members
+        .iter()
+        .filter(|member| match member.standing {
+            Standing::This => false,
+            Standing::Peer { .. } => strict.enabled,
+            Standing::NoKey | Standing::Refused => strict.enabled && !config.node,
+        });
     let is_allowed = |address: &IpAddr| {
         let mut allowed = strict.allowed_cidrs.iter();
         allowed.any(|range| range.contains(address))

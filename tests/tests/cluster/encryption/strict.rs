@@ -150,12 +150,22 @@ fn without_the_device_pods_have_no_way_to_another_node() -> Result<()> {
     node1.agent()?.kill9()?;
     let capture = look(&cluster)?;
     let interface = interface_of(node1, asker.address().v4.into())?;
-    for (from, to) in asker.address().both().into_iter().zip(node2.address().both()) {
+    for (from, to) in asker
+        .address()
+        .both()
+        .into_iter()
+        .zip(node2.address().both())
+    {
         let lookup = way(node1, from, to, &interface)?;
         ensure!(lookup.contains(DEVICE), "{lookup}");
     }
     node1.output("ip", &["link", "delete", DEVICE])?;
-    for (from, to) in asker.address().both().into_iter().zip(node2.address().both()) {
+    for (from, to) in asker
+        .address()
+        .both()
+        .into_iter()
+        .zip(node2.address().both())
+    {
         must_not_answer(asker, to)?;
         let lookup = way(node1, from, to, &interface);
         ensure!(lookup.is_err(), "{to} is still reached: {lookup:?}");
@@ -170,14 +180,19 @@ fn without_the_device_pods_have_no_way_to_another_node() -> Result<()> {
 /// What the node's routes say of packets that come in by an interface.
 fn way(node: &Node, from: IpAddr, to: IpAddr, interface: &str) -> Result<String> {
     let [from, to] = [from, to].map(|it| it.to_string());
-    node.output("ip", &["route", "get", &to, "from", &from, "iif", interface])
+    node.output(
+        "ip",
+        &["route", "get", &to, "from", &from, "iif", interface],
+    )
 }
 
 /// The node's interface that leads to an address.
 fn interface_of(node: &Node, address: IpAddr) -> Result<String> {
     let route = node.output("ip", &["route", "get", &address.to_string()])?;
     let mut words = route.split_whitespace().skip_while(|word| *word != "dev");
-    let name = words.nth(1).with_context(|| format!("no device in {route}"))?;
+    let name = words
+        .nth(1)
+        .with_context(|| format!("no device in {route}"))?;
     Ok(name.to_owned())
 }
 

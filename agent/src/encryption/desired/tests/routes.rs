@@ -64,10 +64,17 @@ fn behind_the_device_no_way_leads_to_nodes_in_strict_mode() {
         let last = routes.filter(|route| route.key().is_last);
         last.map(|route| route.to_string()).collect()
     };
-    let (peer, keyless) = ("route blackhole 192.0.2.2/32", "route blackhole 192.0.2.4/32");
+    let (peer, keyless) = (
+        "route blackhole 192.0.2.2/32",
+        "route blackhole 192.0.2.4/32",
+    );
     assert_eq!(last(&cluster), [peer, keyless]);
     cluster.config.node = true;
-    assert_eq!(last(&cluster), [peer], "nodes go on talking to those without a key");
+    assert_eq!(
+        last(&cluster),
+        [peer],
+        "nodes go on talking to those without a key"
+    );
     cluster.config.strict_mode.enabled = false;
     assert_eq!(last(&cluster), [""; 0]);
 }
