@@ -6,6 +6,8 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
 use std::net::IpAddr;
 
+use ipnet::IpNet;
+
 use self::endpoints::Endpoints;
 use super::{BackendAddress, FrontendAddress, FrontendKind, ServiceKey, family_of};
 use crate::state::{
@@ -107,6 +109,7 @@ pub fn desired(state: &ClusterState, node: &ThisNode) -> Desired {
     let mut result = Desired::default();
     let mut contested = Problems::default();
     let addresses = node_addresses(state, node);
+    let pods = pod_ranges(state);
     for service in state.services() {
         let slices: Vec<&EndpointSlice> = state.slices_of(&service.name).collect();
         let endpoints: usize = slices.iter().map(|slice| slice.endpoints.len()).sum();
@@ -116,6 +119,10 @@ pub fn desired(state: &ClusterState, node: &ThisNode) -> Desired {
         }
         for (index, port) in service.ports.iter().enumerate().take(served) {
             for (frontend, kind) in frontends(service, port, &addresses) {
+                if kind == FrontendKind::ExternalIp && is_pods(state, &pods, frontend.ip) {
+                    contested.push(takes_a_pods_address(service, frontend.ip));
+                    continue;
+                }
                 let claimed = (frontend.ip, frontend.port, frontend.protocol);
                 let owner = state.frontend_owner(claimed, addresses.contains(&frontend.ip));
                 if let Some(owner) = owner
@@ -159,6 +166,22 @@ fn node_addresses(state: &ClusterState, node: &ThisNode) -> BTreeSet<IpAddr> {
         .into_iter()
         .flat_map(|object| &object.addresses);
     node.addresses.iter().chain(object).copied().collect()
+}
+
+/// As few ranges as cover the pods of all nodes.
+fn pod_ranges(state: &ClusterState) -> Vec<IpNet> {
+    let ranges: Vec<IpNet> = state
+        .nodes()
+        .flat_map(|node| node.pod_cidrs.iter().copied())
+        .collect();
+    IpNet::aggregate(&ranges)
+}
+
+/// Whoever writes a Service may name any address in `externalIPs`; that of a pod would take the traffic
+/// that others send to that pod.
+fn is_pods(state: &ClusterState, ranges: &[IpNet], ip: IpAddr) -> bool {
+    let of_a_pod = || state.pod_by_ip(ip).is_some_and(|pod| !pod.host_network);
+    ranges.iter().any(|range| range.contains(&ip)) || of_a_pod()
 }
 
 fn frontends<'a>(
@@ -231,6 +254,11 @@ fn duplicate(service: &Service, port: usize, contested: &Contested, owner: &Obje
          address or port"
     );
     Problem::of_service(&service.name, format!("spec.ports[{port}]"), message)
+}
+
+fn takes_a_pods_address(service: &Service, ip: IpAddr) -> Problem {
+    let message = format!("{ip} is an address of pods, which keep what is sent to it; remove it");
+    Problem::of_service(&service.name, "spec.externalIPs", message)
 }
 
 fn too_large(service: &Service, served: usize, endpoints: usize) -> Problem {

@@ -28,6 +28,32 @@ fn every_address_of_a_service_is_a_frontend() {
 }
 
 #[test]
+fn an_external_ip_takes_nothing_that_is_sent_to_pods() {
+    let mut web = service("web", &["10.96.0.1"]);
+    web.external_ips = ips(&["203.0.113.1", "10.244.1.9", "10.9.9.9"]);
+    let mut ranged = node(&["192.0.2.1"]);
+    ranged.pod_cidrs = vec!["10.244.1.0/24".parse().unwrap()];
+    let desired = desired_of([
+        Object::Service(web),
+        Object::Node(ranged),
+        Object::Pod(pod("elsewhere", "10.9.9.9", "node2")),
+    ]);
+    let served: Vec<_> = frontends_of(&desired)
+        .into_iter()
+        .map(|(it, _)| it)
+        .collect();
+    assert_eq!(served, ["10.96.0.1 80/TCP", "203.0.113.1 80/TCP"]);
+    let told: Vec<_> = desired.problems.iter().map(ToString::to_string).collect();
+    let problem = |ip: &str| {
+        format!(
+            "Service default/web: spec.externalIPs: {ip} is an address of pods, which keep what is \
+             sent to it; remove it"
+        )
+    };
+    assert_eq!(told, [problem("10.244.1.9"), problem("10.9.9.9")]);
+}
+
+#[test]
 fn a_headless_service_has_no_frontend() {
     let desired = desired_of([
         Object::Service(service("web", &[])),
