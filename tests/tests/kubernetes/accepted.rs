@@ -145,20 +145,24 @@ fn what_a_real_server_takes_is_told_and_all_else_served() -> Result<()> {
         source
             .state
             .update(|state| state.set_problems("load balancer", problems));
-        wait::until("an event about the Service", DEADLINE, || {
-            let events = client.object("/api/v1/namespaces/default/events")?;
-            let events = events["items"].as_array().cloned().unwrap_or_default();
-            let about = events
-                .iter()
-                .find(|event| event["involvedObject"]["name"] == "two");
-            let message = about.and_then(|event| event["message"].as_str());
-            let told = message.is_some_and(|it| it.contains("203.0.113.9 port 80/TCP belongs to"));
-            ensure!(told, "{events:?}");
-            Ok(())
-        })?;
+        let annotation = "metadata.annotations[weir.dev/wireguard-public-key]: has 51200 bytes";
+        for (name, words) in [
+            ("two", "203.0.113.9 port 80/TCP belongs to"),
+            (NODE, annotation),
+        ] {
+            wait::until(&format!("an event about {name}"), DEADLINE, || {
+                let events = client.object("/api/v1/namespaces/default/events")?;
+                let events = events["items"].as_array().cloned().unwrap_or_default();
+                let told = events.iter().any(|event| {
+                    let message = event["message"].as_str().unwrap_or_default();
+                    event["involvedObject"]["name"] == name && message.contains(words)
+                });
+                ensure!(told, "{events:?}");
+                Ok(())
+            })?;
+        }
         let told = source.problems().join("\n");
-        let expected = "metadata.annotations[weir.dev/wireguard-public-key]: has 51200 bytes";
-        assert!(told.contains(expected), "{told}");
+        assert!(told.contains(annotation), "{told}");
         source.stop().await;
         Ok(())
     })

@@ -58,7 +58,7 @@ pub const PODS: Access = core("pods", &[Verb::Get, Verb::List, Verb::Watch]);
 /// Nodes: where pods are, and the record of this one.
 pub const NODES: Access = core("nodes", &[Verb::Get, Verb::List, Verb::Watch, Verb::Patch]);
 /// Namespaces: their labels are part of their pods' identity.
-pub const NAMESPACES: Access = core("namespaces", &[Verb::Get, Verb::List, Verb::Watch]);
+pub const NAMESPACES: Access = core("namespaces", &[Verb::List, Verb::Watch]);
 /// The condition of this node.
 pub const NODE_STATUS: Access = core("nodes/status", &[Verb::Patch]);
 /// What is wrong with others' objects.

@@ -103,9 +103,7 @@ impl Ledger {
 
 /// The mistakes that this node reports, with what is to be said.
 fn mistakes(state: &ClusterState, node: &str) -> BTreeMap<Mistake, String> {
-    let errors = state
-        .problems()
-        .filter(|problem| problem.severity == Severity::Error);
+    let told = state.problems().filter(|problem| is_told(problem));
     let mut nodes: Vec<&str> = state
         .nodes()
         .filter(|node| node.annotations.contains_key(VERSION_ANNOTATION))
@@ -114,7 +112,7 @@ fn mistakes(state: &ClusterState, node: &str) -> BTreeMap<Mistake, String> {
     if !nodes.contains(&node) {
         nodes.push(node);
     }
-    let own = errors.filter_map(|problem| {
+    let own = told.filter_map(|problem| {
         let key = key(problem)?;
         let is_ours = is_reporter(node, &nodes, &problem.object);
         is_ours.then(|| {
@@ -123,6 +121,12 @@ fn mistakes(state: &ClusterState, node: &str) -> BTreeMap<Mistake, String> {
         })
     });
     own.collect()
+}
+
+/// What keeps an object from being served, and annotations of Weir's own: whoever wrote one expects an
+/// effect.
+fn is_told(problem: &Problem) -> bool {
+    problem.severity == Severity::Error || problem.field.starts_with("metadata.annotations[")
 }
 
 /// Whether `node` is one of those that report on an object.
