@@ -23,6 +23,8 @@ pub use graph::Graph;
 const PROFILE: &str = "dist";
 /// Packages whose programs are shipped.
 const SHIPPED: [&str; 2] = ["weir-agent", "weir"];
+/// Packages of the kernel programs, which the agent carries as bytes: cargo does not see that.
+const EMBEDDED: [&str; 1] = ["ebpf-programs"];
 
 /// What the user may ask of it.
 #[derive(Debug, clap::Args)]
@@ -80,7 +82,8 @@ pub fn build(
     setup::ensure(workspace, &needs)?;
     let target = Target::choose()?;
     let made = target.build(workspace)?;
-    let graph = Graph::of(workspace, &SHIPPED, &target.triple)?;
+    let contents = [&SHIPPED[..], &EMBEDDED].concat();
+    let graph = Graph::of(workspace, &contents, &target.triple)?;
     let folder = out.unwrap_or_else(|| workspace.target.join("dist").join(&target.triple));
     if folder.exists() {
         fs::remove_dir_all(&folder)
@@ -96,6 +99,10 @@ pub fn build(
     for licence in ["LICENSE-MIT", "LICENSE-APACHE"] {
         fs::copy(workspace.root.join(licence), documents.join(licence))?;
     }
+    fs::copy(
+        workspace.root.join("ebpf-programs/LICENSE.md"),
+        documents.join("LICENSE-KERNEL-PROGRAMS.md"),
+    )?;
     let text = licences::of(&graph)?;
     fs::write(documents.join("THIRD-PARTY-LICENSES.txt"), text)?;
     fs::write(documents.join(SBOM), sbom::of(&graph)?)?;

@@ -156,7 +156,7 @@ impl Kind<'_> {
     /// Runs the suite; shows what the agents say if it fails.
     fn test(&self, weir: &Path) -> anyhow::Result<bool> {
         let mut suite = self.with_kubeconfig(weir);
-        suite.args(["connectivity", "test"]);
+        suite.args(["connectivity", "test", "--outside"]);
         println!("+ {}", process::line_of(&suite));
         let status = suite.status().context("cannot start weir")?;
         if !status.success() {
