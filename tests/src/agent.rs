@@ -19,6 +19,7 @@ use crate::{Place, wait};
 
 mod config;
 mod device;
+mod pins;
 mod status;
 
 pub use config::AgentConfig;
@@ -29,8 +30,6 @@ pub use status::Status;
 const DIRECTORY: &str = "/run/weir";
 /// Name of the file in that directory by which an agent asks an API server.
 pub const KUBECONFIG: &str = "kubeconfig";
-/// The agent's folder in the node's BPF file system.
-const PINS: &str = "/sys/fs/bpf/weir";
 /// Exit code of `weir status` while the agent starts.
 const STARTING: i32 = 4;
 /// Exit code of `weir status` when something does not work.
@@ -104,16 +103,6 @@ impl Agent {
     /// The agent's log, as it is seen from outside the node.
     pub fn log(&self) -> PathBuf {
         self.directory.join("agent.log")
-    }
-
-    /// Folders of pinned maps and links, one for each version that is in use.
-    ///
-    /// # Errors
-    ///
-    /// When the node is gone.
-    pub fn pinned_versions(&self) -> Result<Vec<String>> {
-        let listed = self.place.output("ls", &[PINS])?;
-        Ok(listed.lines().map(str::to_owned).collect())
     }
 
     /// Starts the agent and returns when it is ready.

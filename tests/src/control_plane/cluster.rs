@@ -44,8 +44,17 @@ impl ControlPlane {
     ///
     /// When the API server refuses or a file cannot be written.
     pub fn admit(&self, cluster: &Cluster) -> Result<()> {
+        self.admit_at(cluster, &self.url_host(), self.port())
+    }
+
+    /// Likewise, with another address of the API server in the kubeconfig.
+    ///
+    /// # Errors
+    ///
+    /// As above.
+    pub fn admit_at(&self, cluster: &Cluster, host: &str, port: u16) -> Result<()> {
         self.grant_agent_role()?;
-        let text = self.kubeconfig_for(&self.url_host(), self.port(), AGENT_TOKEN)?;
+        let text = self.kubeconfig_for(host, port, AGENT_TOKEN)?;
         for node in cluster.nodes() {
             let path = node.agent()?.directory().join(agent::KUBECONFIG);
             fs::write(&path, &text).with_context(|| format!("write {}", path.display()))?;

@@ -5,8 +5,9 @@
 
 use std::collections::BTreeSet;
 use std::fs;
-use std::net::{IpAddr, SocketAddr};
-use std::time::Duration;
+use std::net::{IpAddr, SocketAddr, TcpStream};
+use std::thread;
+use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, ensure};
 use serde_json::{Value, json};
@@ -228,4 +229,63 @@ fn wait_for_last_good_state(cluster: &Cluster, node: &Node) -> Result<()> {
         }
         Ok(())
     })
+}
+
+/// Agents that serve the API server's own ClusterIP reach it by the address that they are given: also
+/// when nothing of Weir is left in the kernel, so that nobody serves that ClusterIP.
+#[test]
+fn the_api_server_is_not_reached_by_the_cluster_ip_that_agents_serve() -> Result<()> {
+    const CLUSTER_IP: &str = "10.96.0.1";
+    const PORT: u16 = 443;
+    if !control_plane::is_available() {
+        return Ok(());
+    }
+    let told_to_pods = AgentConfig::default().following_api_server();
+    let cluster = ordinary("apiownip").agents(told_to_pods.clone());
+    let cluster = cluster.agents_later().start()?;
+    cluster.serve()?;
+    let control_plane = ControlPlane::builder().in_cluster(&cluster).start()?;
+    control_plane.admit_at(&cluster, CLUSTER_IP, PORT)?;
+    control_plane.describe(&cluster)?;
+    let [node1, node2] = [
+        cluster.node("node1")?.agent()?,
+        cluster.node("node2")?.agent()?,
+    ];
+    let pod = cluster.pod("asker")?;
+    let connects = || -> Result<()> {
+        let address = SocketAddr::new(CLUSTER_IP.parse()?, PORT);
+        pod.run(|| TcpStream::connect_timeout(&address, Duration::from_millis(500)))??;
+        Ok(())
+    };
+
+    node1.launch()?;
+    let since = Instant::now();
+    while since.elapsed() < Duration::from_secs(3) {
+        ensure!(
+            !node1.status().is_ok_and(|it| it.is_synced()),
+            "by which way?"
+        );
+        thread::sleep(Duration::from_millis(200));
+    }
+    ensure!(connects().is_err(), "nobody serves {CLUSTER_IP}");
+    node1.stop()?;
+
+    let mut with_address = told_to_pods;
+    let (host, port) = (control_plane.host(), control_plane.port());
+    with_address.source["kubernetes"]["apiServer"] = json!({ "host": host, "port": port });
+    for agent in [node1, node2] {
+        agent.configure(&with_address)?;
+    }
+    cluster.start_agents()?;
+    wait::until("a pod to reach the API server", SOON, connects)?;
+
+    // As after a reboot, with no file of an earlier agent either.
+    for node in cluster.nodes() {
+        node.agent()?.kill9()?;
+        node.forget_data_plane()?;
+        fs::remove_dir_all(node.agent()?.directory().join("state")).context("forget the state")?;
+    }
+    ensure!(connects().is_err(), "nobody serves {CLUSTER_IP} again");
+    cluster.start_agents()?;
+    wait::until("a pod to reach the API server again", SOON, connects)
 }

@@ -5,6 +5,7 @@ use std::net::IpAddr;
 use std::time::{Duration, Instant};
 
 use anyhow::{Result, ensure};
+use weir_tests::cluster::Node;
 use weir_tests::traffic::{
     Load, LoadReport, Numbered, NumberedReport, Running, Stream, StreamReport,
 };
@@ -82,6 +83,11 @@ impl<'a> UnderLoad<'a> {
             outcome.streams.extend(family.streams.stop()?);
         }
         outcome.losses = Losses::of(self.cluster)?.since(&self.before);
+        for node in self.cluster.nodes() {
+            let events = told_of(node)?;
+            outcome.events.written += events.written;
+            outcome.events.lost += events.lost;
+        }
         Ok(outcome)
     }
 }
@@ -91,6 +97,33 @@ pub fn a_moment() -> Result<()> {
     let since = Instant::now();
     let moment = Duration::from_secs(1);
     wait::until_true("a moment under load", SOON, || since.elapsed() > moment)
+}
+
+/// Flow events of a node, since its maps were made.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct FlowEvents {
+    /// Those that the ring buffer had room for: an agent took them or will.
+    pub written: u64,
+    /// The others.
+    pub lost: u64,
+}
+
+/// Waits until an agent has told of each event that was lost, whenever that was: none is lost silently.
+fn told_of(node: &Node) -> Result<FlowEvents> {
+    let agent = node.agent()?;
+    let mut events = FlowEvents::default();
+    wait::until("all lost flow events to be told of", SOON, || {
+        let status = agent.status()?;
+        events = FlowEvents {
+            written: status.counter("events_sent"),
+            lost: status.counter("events_lost"),
+        };
+        let told = agent.events_lost_told()?;
+        ensure!(told == events.lost, "{told} of {}", events.lost);
+        Ok(())
+    })?;
+    ensure!(events.written > 0, "{} has seen no flow", node.name());
+    Ok(events)
 }
 
 /// What came of the load.
@@ -103,6 +136,8 @@ pub struct Outcome {
     streams: Vec<StreamReport>,
     /// What the kernel counted as lost.
     pub losses: Losses,
+    /// Of all nodes together.
+    pub events: FlowEvents,
 }
 
 impl Outcome {
@@ -115,9 +150,10 @@ impl Outcome {
         let longest = self.streams.iter().map(|it| it.longest).max();
         println!(
             "{connections} connections ({again} sent a segment again), {} streams (longest answer \
-             {longest:?}), {datagrams} datagrams; {:?}",
+             {longest:?}), {datagrams} datagrams; {:?}; {:?}",
             self.streams.len(),
-            self.losses
+            self.losses,
+            self.events
         );
         for report in &self.connections {
             ensure!(report.connections > 0 && report.failed == 0, "{report:?}");
