@@ -1,4 +1,4 @@
-//! The demo: a cluster of two nodes on this machine, real requests to a Service, the flows seen.
+//! The demo: a cluster of nodes on this machine, real requests to a Service, the flows seen.
 
 use std::path::PathBuf;
 use std::process::ExitCode;

@@ -4,6 +4,7 @@ use anyhow::{Context, Result, ensure};
 use serde_json::Value;
 
 use super::{SERVICE_DEADLINE, manifests};
+use crate::manifest::members;
 use crate::{Cluster, ControlPlane, wait};
 
 /// Starts it in the cluster with the demo's objects, and lets the agents ask.
@@ -11,6 +12,8 @@ pub fn start(cluster: &Cluster) -> Result<ControlPlane> {
     let api_server = ControlPlane::builder().in_cluster(cluster).start()?;
     api_server.admit(cluster)?;
     api_server.apply_directory(&manifests())?;
+    // The manifests are about the other two.
+    api_server.apply(&members(&cluster.plan().nodes[2..], &[]))?;
     println!(
         "  An API server at {} port {} holds the Nodes, Pods and the Service.",
         api_server.host(),
