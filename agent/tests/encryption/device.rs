@@ -60,7 +60,12 @@ fn a_port_of_someone_else_is_named_and_nothing_is_left_behind() {
     }
     let node = Node::new("port", 1);
     for address in ["0.0.0.0", "::", "127.0.0.1"] {
-        let other = node.run(move || UdpSocket::bind((address, PORT)).expect("free"));
+        // The kernel gives the ports of a device that is gone free a moment later.
+        let mut other = None;
+        eventually("the port to be free", || {
+            other = node.run(move || UdpSocket::bind((address, PORT))).ok();
+            other.is_some()
+        });
         let error = create(&node, node.settings())
             .expect_err(address)
             .to_string();
