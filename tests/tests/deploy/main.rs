@@ -8,9 +8,11 @@
 //! - [`privileges`]: containers have the rights that they need and no more.
 //! - [`values`]: the chart refuses what it does not know or cannot do yet.
 //! - [`written`]: what is written from something else is up to date.
+//! - [`image`]: the image and the cluster of `cargo xtask kind`, as far as their files say it.
 
 mod api_server;
 mod drift;
+mod image;
 mod privileges;
 mod render;
 mod schema;

@@ -1,6 +1,7 @@
 //! Calls `kubectl kustomize` and `helm template`, and reads what they print.
 
 use std::env;
+use std::fs;
 use std::io::Write as _;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Output, Stdio};
@@ -148,6 +149,9 @@ pub fn everything() -> Result<Vec<(String, Vec<Value>)>> {
         all.push((format!("chart {values:?}"), chart(values, "")?));
     }
     all.push((format!("chart with {FILE}"), chart(&[], FILE)?));
+    let kind = fs::read_to_string(deploy(KIND)).context(KIND)?;
+    let of_kind = chart(&["k8sServiceHost=192.0.2.1", "k8sServicePort=6443"], &kind)?;
+    all.push((format!("chart with {KIND}"), of_kind));
     Ok(all)
 }
 
@@ -189,6 +193,9 @@ const VALUES: [&[&str]; 5] = [
     &["encryption.enabled=true,encryption.wireguard.userspaceFallback=false"],
     &["securityContext.seccompProfile.type=Unconfined,image.tag=v9"],
 ];
+
+/// Values of the cluster that `cargo xtask kind` makes.
+const KIND: &str = "../tests/kind/values.yaml";
 
 /// Every value that can be set, set to something else than its default.
 const FILE: &str = r#"
