@@ -5,7 +5,7 @@
 
 use std::collections::BTreeSet;
 use std::fs;
-use std::net::{IpAddr, SocketAddr, TcpStream};
+use std::net::{IpAddr, SocketAddr};
 use std::thread;
 use std::time::{Duration, Instant};
 
@@ -252,9 +252,13 @@ fn the_api_server_is_not_reached_by_the_cluster_ip_that_agents_serve() -> Result
         cluster.node("node2")?.agent()?,
     ];
     let pod = cluster.pod("asker")?;
-    let connects = || -> Result<()> {
-        let address = SocketAddr::new(CLUSTER_IP.parse()?, PORT);
-        pod.run(|| TcpStream::connect_timeout(&address, Duration::from_millis(500)))??;
+    // An API server that is spoken to in plain HTTP says that this is no way.
+    let reaches = || -> Result<()> {
+        let traffic = pod.http(CLUSTER_IP.parse()?, PORT).requests(1);
+        let report = traffic.timeout(Duration::from_millis(500)).run()?;
+        let mut said = report.failures.0.keys();
+        let answered = said.any(|it| it.contains("400 Bad Request"));
+        ensure!(answered, "{:?}", report.failures.0);
         Ok(())
     };
 
@@ -267,7 +271,7 @@ fn the_api_server_is_not_reached_by_the_cluster_ip_that_agents_serve() -> Result
         );
         thread::sleep(Duration::from_millis(200));
     }
-    ensure!(connects().is_err(), "nobody serves {CLUSTER_IP}");
+    ensure!(reaches().is_err(), "nobody serves {CLUSTER_IP}");
     node1.stop()?;
 
     let mut with_address = told_to_pods;
@@ -277,7 +281,7 @@ fn the_api_server_is_not_reached_by_the_cluster_ip_that_agents_serve() -> Result
         agent.configure(&with_address)?;
     }
     cluster.start_agents()?;
-    wait::until("a pod to reach the API server", SOON, connects)?;
+    wait::until("a pod to reach the API server", SOON, reaches)?;
 
     // As after a reboot, with no file of an earlier agent either.
     for node in cluster.nodes() {
@@ -285,7 +289,7 @@ fn the_api_server_is_not_reached_by_the_cluster_ip_that_agents_serve() -> Result
         node.forget_data_plane()?;
         fs::remove_dir_all(node.agent()?.directory().join("state")).context("forget the state")?;
     }
-    ensure!(connects().is_err(), "nobody serves {CLUSTER_IP} again");
+    ensure!(reaches().is_err(), "nobody serves {CLUSTER_IP} again");
     cluster.start_agents()?;
-    wait::until("a pod to reach the API server again", SOON, connects)
+    wait::until("a pod to reach the API server again", SOON, reaches)
 }

@@ -91,9 +91,9 @@ fn answers_of_backends_elsewhere_are_shown_as_the_client_gets_them() -> Result<(
         })?;
         // One conversation, both ways, in the words of the client.
         let from = SocketAddr::new(vip, HTTP);
-        let text = node
-            .agent()?
-            .weir(&["observe", "--numeric", "--ip", &vip_text])?;
+        let text =
+            node.agent()?
+                .weir(&["observe", "--numeric", "--last", "200", "--ip", &vip_text])?;
         for arrow in ["->", "<-"] {
             let part = format!(" {arrow} {from} ");
             ensure!(text.contains(&part), "{part:?} is not in\n{text}");

@@ -304,6 +304,51 @@ async fn without_an_api_server_the_last_good_state_is_served_and_said_so() {
     source.stop().await;
 }
 
+/// As many attempts as an hour has, whose longest pause is half a minute.
+#[tokio::test]
+async fn an_hour_without_the_api_server_changes_nothing_and_ends_with_one_list() {
+    const ATTEMPTS: usize = 120;
+    const KINDS: [&str; 5] = ["services", "endpointslices", "pods", "nodes", "namespaces"];
+    let (server, _folder, source) = start(&[("a", "10.0.0.1"), ("b", "10.0.0.2")]).await;
+    for kind in KINDS {
+        // Services come back last.
+        let attempts = if kind == KINDS[0] {
+            ATTEMPTS
+        } else {
+            ATTEMPTS - 20
+        };
+        server.fail(kind, Ask::Watch, vec![Fault::Hangup; attempts]);
+    }
+    server.cut_watches();
+    let is_told = |cluster: &ClusterState| {
+        let mut problems = cluster.problems().map(ToString::to_string);
+        problems.any(|problem| problem.contains("cannot be followed since"))
+    };
+    source.until("the outage to be told", is_told).await;
+    server.delete("services", "b");
+    server.put("services", service("c", "10.0.0.3"));
+    // What happened meanwhile is not in its log any more.
+    server.compact();
+    let begun = Instant::now();
+    while server.faults_left() > 0 {
+        assert!(
+            begun.elapsed() < DEADLINE * 2,
+            "{} left",
+            server.faults_left()
+        );
+        if server.faults_left() > 1 {
+            assert_eq!(ips(&source.state.read()), ["10.0.0.1", "10.0.0.2"]);
+            let problems = source.problems();
+            assert!(problems.len() <= KINDS.len(), "{problems:?}");
+        }
+        sleep(Duration::from_millis(100)).await;
+    }
+    source.until_ips(&["10.0.0.1", "10.0.0.3"]).await;
+    source.until_well().await;
+    assert_eq!(server.requests("services", Ask::List), 2);
+    source.stop().await;
+}
+
 #[tokio::test]
 async fn without_an_api_server_and_a_last_good_state_nothing_is_touched() {
     let server = Server::start().await.unwrap();
