@@ -5,6 +5,7 @@ mod end;
 
 use std::net::{IpAddr, SocketAddr, TcpListener, TcpStream};
 use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::thread;
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, ensure};
@@ -177,7 +178,10 @@ fn datagrams_that_nobody_answers_are_counted_as_lost() -> Result<()> {
     let client = cluster.client("client")?;
     for address in pod.address().both() {
         let datagrams = client.numbered(address, UDP_PORT, 2_000).start()?;
+        // Some are answered, some are not.
+        thread::sleep(Duration::from_millis(500));
         pod.stop_serving();
+        thread::sleep(Duration::from_millis(50));
         pod.serve()?;
         let report = datagrams.stop()?;
         ensure!(0 < report.lost && report.lost < report.sent, "{report:?}");
