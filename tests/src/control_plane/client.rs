@@ -61,9 +61,15 @@ impl Client {
     pub fn apply(&self, object: &Value) -> Result<()> {
         let (collection, path) = paths(object)?;
         // Not the other way round: a Service with its own ClusterIP is refused for the address.
-        match self.get(&path)?.status {
-            200 => self.patch(&path, object)?,
-            _ => self.create(&collection, object)?,
+        let is_there = |status| status == 200;
+        if is_there(self.get(&path)?.status) {
+            self.patch(&path, object)?;
+        } else if let Err(error) = self.create(&collection, object) {
+            // The server makes the namespace `default` itself, at any moment after its start.
+            if !is_there(self.get(&path)?.status) {
+                return Err(error);
+            }
+            self.patch(&path, object)?;
         }
         match object.get("status") {
             Some(status) => self.patch(&format!("{path}/status"), &json!({ "status": status })),
