@@ -8,6 +8,7 @@ use tokio::time::{Instant, sleep};
 use weir_agent::source::kubernetes::Timing;
 use weir_agent::state::{ClusterState, ObjectName};
 use weir_tests::api_server::{Ask, Fault, Server};
+use weir_tests::bench::source::RESOURCES;
 
 use crate::following::{DEADLINE, Following, ips, timing};
 
@@ -280,7 +281,7 @@ async fn without_an_api_server_the_last_good_state_is_served_and_said_so() {
         .await;
     source.stop().await;
 
-    for resource in ["services", "endpointslices", "pods", "nodes", "namespaces"] {
+    for resource in RESOURCES {
         server.fail(resource, Ask::List, vec![Fault::Hangup; 10]);
     }
     let mut source = Following::url(&server.url, folder.path(), timing());
@@ -308,11 +309,10 @@ async fn without_an_api_server_the_last_good_state_is_served_and_said_so() {
 #[tokio::test]
 async fn an_hour_without_the_api_server_changes_nothing_and_ends_with_one_list() {
     const ATTEMPTS: usize = 120;
-    const KINDS: [&str; 5] = ["services", "endpointslices", "pods", "nodes", "namespaces"];
     let (server, _folder, source) = start(&[("a", "10.0.0.1"), ("b", "10.0.0.2")]).await;
-    for kind in KINDS {
+    for kind in RESOURCES {
         // Services come back last.
-        let attempts = if kind == KINDS[0] {
+        let attempts = if kind == "services" {
             ATTEMPTS
         } else {
             ATTEMPTS - 20
@@ -339,7 +339,7 @@ async fn an_hour_without_the_api_server_changes_nothing_and_ends_with_one_list()
         if server.faults_left() > 1 {
             assert_eq!(ips(&source.state.read()), ["10.0.0.1", "10.0.0.2"]);
             let problems = source.problems();
-            assert!(problems.len() <= KINDS.len(), "{problems:?}");
+            assert!(problems.len() <= RESOURCES.len(), "{problems:?}");
         }
         sleep(Duration::from_millis(100)).await;
     }
