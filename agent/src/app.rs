@@ -138,10 +138,17 @@ pub async fn run(loaded: Loaded) -> anyhow::Result<()> {
         tasks.spawn("encryption", encryption::run(work, trigger, tasks.token()));
         Some(handle)
     } else {
-        // Nothing depends on it: what is left over encrypts, or is of no use.
-        if let Err(error) = encryption::remove(&config, false).await {
-            tracing::warn!(reason = format!("{error:#}"), "encryption was not ended");
-        }
+        tasks.spawn("end of encryption", {
+            let (config, datapath, stop) = (config.clone(), maps.settings.clone(), tasks.token());
+            async move {
+                // Nothing depends on it: what is left over encrypts, or is of no use.
+                if let Err(error) = encryption::end(&config, &datapath, &stop).await {
+                    tracing::warn!(reason = format!("{error:#}"), "encryption was not ended");
+                }
+                stop.cancelled().await;
+                Ok(())
+            }
+        });
         None
     };
 

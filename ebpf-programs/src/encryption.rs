@@ -139,12 +139,10 @@ fn packet_to_encrypt<A: Ip>(
     observe::packet(skb, packet, ObservationPoint::TO_CRYPTO);
 }
 
-/// What becomes of a buffer that was decrypted.
+/// What becomes of a buffer that was decrypted. It may be so after the node has ended encryption: others
+/// encrypt for it until they have heard.
 #[inline(always)]
 pub fn enter_by_device(skb: &BareSkb<'_>) -> Verdict {
-    if active().is_none() {
-        return Verdict::Pass;
-    }
     skb.pull_headers();
     if !observe_unless_answer(skb) {
         return Verdict::Pass;
@@ -308,6 +306,6 @@ fn observe_unless_from_remote<A: Ip>(skb: &BareSkb<'_>, packet: &Packet<A>) -> b
 
 #[inline(never)]
 fn is_from_remote<A: Ip>(packet: &Packet<A>) -> bool {
-    active().is_some_and(|config| frontend::may_concern(packet, Place::Uplink, config))
+    settings().is_some_and(|config| frontend::may_concern(packet, Place::Uplink, config))
         && conntrack::find(packet).is_some_and(|entry| entry.kind == ConntrackKind::FROM_REMOTE)
 }

@@ -6,7 +6,7 @@
 
 use std::fs;
 use std::net::IpAddr;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use anyhow::{Context, Result, bail};
@@ -226,6 +226,29 @@ impl Cluster {
         }
         for (file, text) in &records {
             self.publish(file, text)?;
+        }
+        Ok(())
+    }
+
+    /// Makes the records of all nodes at each node what their owners have published, or have withdrawn.
+    ///
+    /// # Errors
+    ///
+    /// When one cannot be written.
+    pub fn mirror_keys(&self) -> Result<()> {
+        for owner in &self.nodes {
+            let file = format!("{}.yaml", owner.name());
+            let path = |node: &Node| -> Result<PathBuf> {
+                Ok(node.agent()?.manifests().join("published").join(&file))
+            };
+            if let Ok(text) = fs::read_to_string(path(owner)?) {
+                self.publish(&file, &text)?;
+                continue;
+            }
+            for other in self.nodes.iter().filter(|it| it.name() != owner.name()) {
+                // Most often it is not there.
+                let _ = fs::remove_file(path(other)?);
+            }
         }
         Ok(())
     }

@@ -16,7 +16,7 @@ use crate::{Cluster, Place};
 
 /// Counters of `/proc/net/snmp`, `snmp6` and `netstat` that say that a packet was lost or damaged.
 /// The names of all three are of one space.
-const LOSSES: [&str; 17] = [
+const LOSSES: [&str; 19] = [
     "IpInDiscards",
     "IpOutDiscards",
     "IpInHdrErrors",
@@ -25,6 +25,8 @@ const LOSSES: [&str; 17] = [
     "Ip6InHdrErrors",
     "TcpRetransSegs",
     "TcpInErrs",
+    "TcpExtIPReversePathFilter",
+    "TcpInCsumErrors",
     "UdpInErrors",
     "UdpRcvbufErrors",
     "UdpSndbufErrors",

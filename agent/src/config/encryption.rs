@@ -79,7 +79,8 @@ section! {
             "persistentKeepalive" persistent_keepalive: Seconds<0, 65_535> = Seconds::new(0),
             /// Age at which the node's key is replaced. 0: only by `weir encrypt rotate-key`.
             "rotateAfter" rotate_after: Seconds<0, 315_360_000> = Seconds::new(0),
-            /// Time for the other nodes to learn a new key before it is used.
+            /// Time for the other nodes to learn a new key before it is used, or, when encryption is
+            /// switched off, that they encrypt for this one no more.
             "rotationGrace" rotation_grace: Seconds<1, 3_600> = Seconds::new(30),
             /// File with a secret of the cluster, the same on all nodes, from which pre-shared keys
             /// are made for each pair of nodes. Empty: none.

@@ -257,6 +257,18 @@ impl Device {
         Self::delete_by_name(netlink, &self.name, process).await
     }
 
+    /// True if there is a device of this name and it is ours.
+    pub async fn is_left(
+        netlink: &Netlink,
+        name: &InterfaceName,
+        process: &ProcessPaths,
+    ) -> Result<bool, DeviceError> {
+        match find_ours(netlink, name, &process.folder).await {
+            Err(DeviceError::NameTaken { .. }) => Ok(false),
+            found => Ok(found?.is_some()),
+        }
+    }
+
     /// Removes the device of this name if it is ours, whichever backend it has.
     ///
     /// # Errors

@@ -4,6 +4,7 @@
 //! keeps the invariant that nothing leaves in clear text: ranges are guarded before anything else is
 //! done, and are said to have a peer only once the peer and the routes to it are there.
 
+mod answered;
 mod bring_device;
 mod findings;
 mod guard;
@@ -43,10 +44,11 @@ use crate::datapath::settings::Settings;
 use crate::lifecycle::{Pace, ReadyGuard};
 use crate::state::{Problem, SharedState};
 
+use answered::Answered;
 use findings::{fragmented_problem, problem, record_problem, silent_problems};
 use publish::KnownAccount;
 
-pub use remove::remove;
+pub use remove::{end, remove};
 
 /// Reporter of problems, as `ClusterState::set_problems` knows it.
 const REPORTER: &str = "encryption";
@@ -94,12 +96,16 @@ pub struct Encryption<A> {
     guarded: GuardedRanges,
     ways: Ways,
     ids: Option<NodeIds>,
-    /// What the maps hold, and the rules and routes; absent if that is to be read.
+    /// What the maps hold; absent if that is to be read.
     present: Option<Ranges>,
+    /// The rules and routes that were set last.
     routed: Option<Routing>,
+    /// Somebody may have changed them since.
+    routes_may_differ: bool,
     datapath: Settings,
     attach: A,
     handshakes: HandshakeWatch,
+    answered: Answered,
     account: KnownAccount,
 }
 
@@ -153,6 +159,7 @@ impl<A: AttachDevice> Encryption<A> {
             ids: None,
             present: None,
             routed: None,
+            routes_may_differ: true,
             config: encryption,
             kernel_can,
             settings,
@@ -160,6 +167,7 @@ impl<A: AttachDevice> Encryption<A> {
             datapath,
             attach,
             handshakes: HandshakeWatch::default(),
+            answered: Answered::default(),
             account: KnownAccount::default(),
         })
     }
@@ -174,7 +182,7 @@ impl<A: AttachDevice> Encryption<A> {
     fn look_again(&mut self) {
         self.device.iter().for_each(Device::forget);
         self.present = None;
-        self.routed = None;
+        self.routes_may_differ = true;
     }
 
     /// Brings everything in step.
@@ -207,12 +215,15 @@ impl<A: AttachDevice> Encryption<A> {
         self.guard(&ranges)?;
         let tunnels = self.tunnels(&desired).await?;
         self.bring_device(tunnels.device()).await?;
+        self.leave(&desired).await?;
         let (device_state, changes) = self.bring_peers(&desired, &own).await?;
+        let waited_for = self.wait_for_answers(&desired, &own, &device_state).await?;
         let device = self.device.as_ref().context("the device was just made")?;
         let to_device = routes::Device {
             index: device.index(),
             source: self.datapath.addresses(),
             tunnels: &tunnels,
+            waited_for: &waited_for,
         };
         let wanted = routes::routing(&desired, to_device, &self.config)?;
         self.route(wanted).await?;

@@ -1,13 +1,14 @@
 //! The contract of restart and upgrade, under load: nothing that happens to an agent costs a
 //! connection, a stream or a datagram.
 
+#[path = "contract/features.rs"]
+mod features;
 #[path = "contract/load.rs"]
 mod load;
 
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, ensure};
-use serde_json::json;
 use weir_tests::agent::{Agent, AgentConfig};
 use weir_tests::binary::Binary;
 use weir_tests::{Losses, control_plane, wait};
@@ -37,42 +38,6 @@ fn twenty_kills_cost_nothing() -> Result<()> {
     // Not even a packet that TCP would make good.
     assert_eq!(outcome.losses, Losses::default());
     Ok(())
-}
-
-/// All that can be switched while a data path runs, but for encryption, which has scenarios of its own.
-#[test]
-fn features_come_and_go_without_a_loss() -> Result<()> {
-    let cluster = start_with_web(&ordinary("features"))?;
-    let load = UnderLoad::start(&cluster)?;
-    let usual = AgentConfig::default;
-    let configurations = [
-        AgentConfig {
-            more: json!({ "flows": { "enabled": false } }),
-            ..usual()
-        },
-        AgentConfig {
-            external_cluster_ip: true,
-            ..usual()
-        },
-        AgentConfig {
-            more: json!({
-                "metrics": { "enabled": false },
-                "loadBalancer": { "maglev": { "loadFactor": 200 }, "tcpIdleTimeout": "2h" },
-            }),
-            ..usual()
-        },
-        usual(),
-    ];
-    for configuration in &configurations {
-        for node in cluster.nodes() {
-            let agent = node.agent()?;
-            agent.configure(configuration)?;
-            ensure!(agent.stop()?.success(), "{}", agent.log_tail(20));
-            agent.start()?;
-        }
-        a_moment()?;
-    }
-    load.stop()?.assert_nothing_lost()
 }
 
 /// Nodes that begin anew are not needed for what goes through others.

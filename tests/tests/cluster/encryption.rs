@@ -43,12 +43,12 @@ use crate::setting::{SOON, ordinary, web};
 /// UDP port of the nodes' devices.
 const WIREGUARD_PORT: u16 = 51_871;
 /// Name of the nodes' devices.
-const DEVICE: &str = "weir_wg0";
+pub const DEVICE: &str = "weir_wg0";
 /// Counter of what was not let out in clear text.
 const DROPPED: &str = "drop_unencrypted";
 
 /// Agents that encrypt, with more settings of `encryption`.
-fn encrypting(settings: Value) -> AgentConfig {
+pub fn encrypting(settings: Value) -> AgentConfig {
     AgentConfig {
         encryption: true,
         encryption_settings: settings,
@@ -115,7 +115,7 @@ fn connect(cluster: &Cluster) -> Result<()> {
 
 /// Hands the nodes' records on as they change, as the API server of a cluster does, while `action`
 /// runs.
-fn while_records_are_passed_on<T>(
+pub fn while_records_are_passed_on<T>(
     cluster: &Cluster,
     action: impl FnOnce() -> Result<T>,
 ) -> Result<T> {
@@ -124,7 +124,7 @@ fn while_records_are_passed_on<T>(
         scope.spawn(|| {
             while !done.load(Ordering::SeqCst) {
                 // The action fails if it needs what could not be passed on.
-                let _ = cluster.distribute_keys();
+                let _ = cluster.mirror_keys();
                 thread::sleep(Duration::from_millis(50));
             }
         });
@@ -186,7 +186,7 @@ fn wait_for_problem(node: &Node, words: &[&str]) -> Result<()> {
 }
 
 /// Restarts the agent of a node with another configuration.
-fn restart_with(node: &Node, config: &AgentConfig) -> Result<()> {
+pub fn restart_with(node: &Node, config: &AgentConfig) -> Result<()> {
     let agent = node.agent()?;
     agent.configure(config)?;
     agent.stop()?;

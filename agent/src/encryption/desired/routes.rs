@@ -42,6 +42,8 @@ pub struct Device<'a> {
     pub source: [Option<IpAddr>; 2],
     /// What fits into the tunnels.
     pub tunnels: &'a Tunnels,
+    /// Names of peers that no route leads to yet.
+    pub waited_for: &'a BTreeSet<String>,
 }
 
 /// Decides.
@@ -58,7 +60,8 @@ pub fn routing(
     let table = RouteTable::try_from(settings.route_table.get())?;
     let first = settings.rule_priority.get();
     let mut routes = Vec::new();
-    for member in desired.peer_nodes() {
+    let answering = desired.peer_nodes();
+    for member in answering.filter(|member| !device.waited_for.contains(&member.name)) {
         let own = member.addresses.iter().copied().map(Prefix::from);
         let mtu = member
             .endpoint()

@@ -3,10 +3,15 @@
 use super::*;
 
 fn routing_of(cluster: &Cluster) -> Routing {
+    routing_without(cluster, &BTreeSet::new())
+}
+
+fn routing_without(cluster: &Cluster, waited_for: &BTreeSet<String>) -> Routing {
     let device = Device {
         index: IfIndex(7),
         source: [Some("192.0.2.1".parse().unwrap()), None],
         tunnels: &Tunnels::default(),
+        waited_for,
     };
     routing(&cluster.desired(), device, &cluster.config).unwrap()
 }
@@ -49,6 +54,19 @@ fn rules_are_few_and_encrypted_packets_come_first() {
         .unwrap();
     assert_eq!(first.action, RuleAction::Main);
     assert!(first.selector.mark.is_some());
+}
+
+#[test]
+fn no_route_leads_to_a_peer_that_is_waited_for() {
+    let mut cluster = Cluster::new();
+    cluster.config.strict_mode.enabled = false;
+    cluster.peer("other", 2, "192.0.2.2", "10.1.2.0/24");
+    cluster.peer("silent", 3, "192.0.2.3", "10.1.3.0/24");
+    let waited_for = BTreeSet::from(["silent".to_owned()]);
+    let routing = routing_without(&cluster, &waited_for);
+    let shown: Vec<_> = routing.routes.values().map(ToString::to_string).collect();
+    assert_eq!(shown.len(), 2, "{shown:?}");
+    assert!(!shown.iter().any(|it| it.contains(".3")), "{shown:?}");
 }
 
 /// Only what must not leave in clear text is held back where the device is gone.
