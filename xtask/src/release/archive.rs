@@ -24,17 +24,17 @@ pub fn programs(workspace: &Workspace, dist: &Dist, into: &Path) -> anyhow::Resu
     pack(staged.path(), &name, &into.join(format!("{name}.tar.gz")))
 }
 
-/// The manifests, the alert rules and how to install them.
+/// The manifests, the chart, the alert rules and the documentation, as they lie in the repository: what
+/// is said of them, `kubectl apply -k deploy/daemonset` too, holds in the archive.
 pub fn manifests(workspace: &Workspace, version: &str, into: &Path) -> anyhow::Result<()> {
     let name = format!("weir-{version}-kubernetes");
     let staged = tempfile::tempdir()?;
     let root = staged.path().join(&name);
     fs::create_dir_all(&root)?;
-    let deploy = workspace.root.join("deploy");
-    for part in ["README.md", "daemonset", "prometheus"] {
+    for part in ["deploy", "docs", "LICENSE-APACHE", "LICENSE-MIT"] {
         let mut copy = Command::new("cp");
-        copy.arg("--recursive").arg(deploy.join(part)).arg(&root);
-        process::read(&mut copy)?;
+        copy.arg("--recursive").arg(workspace.root.join(part));
+        process::read(copy.arg(&root))?;
     }
     pack(staged.path(), &name, &into.join(format!("{name}.tar.gz")))
 }
@@ -66,6 +66,33 @@ fn pack(folder: &Path, name: &str, archive: &Path) -> anyhow::Result<()> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    /// Targets of the links of a Markdown file that lead to files.
+    fn links(text: &str) -> impl Iterator<Item = &str> {
+        let targets = text.split("](").skip(1);
+        let targets = targets.filter_map(|rest| rest.split_once(')').map(|(target, _)| target));
+        let files = targets.filter(|target| !target.contains("://"));
+        let files = files.map(|target| target.split_once('#').map_or(target, |(file, _)| file));
+        files.filter(|file| !file.is_empty())
+    }
+
+    #[test]
+    fn what_the_manifests_readme_leads_to_is_in_their_archive() {
+        let workspace = Workspace::locate().unwrap();
+        let folder = tempfile::tempdir().unwrap();
+        manifests(&workspace, "0.0.0", folder.path()).unwrap();
+        let archive = folder.path().join("weir-0.0.0-kubernetes.tar.gz");
+        let mut unpack = Command::new("tar");
+        let unpack = unpack.arg("--extract").arg("--file").arg(&archive);
+        process::read(unpack.arg("--directory").arg(folder.path())).unwrap();
+        let deploy = folder.path().join("weir-0.0.0-kubernetes/deploy");
+        let text = fs::read_to_string(deploy.join("README.md")).unwrap();
+        let missing: Vec<_> = links(&text)
+            .filter(|link| !deploy.join(link).exists())
+            .collect();
+        assert_eq!(missing, [""; 0]);
+        assert!(links(&text).count() > 10, "{text}");
+    }
 
     #[test]
     fn the_same_files_give_the_same_archive() {
