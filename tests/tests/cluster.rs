@@ -11,6 +11,8 @@ mod changes;
 mod connectivity;
 #[path = "cluster/contract.rs"]
 mod contract;
+#[path = "cluster/demo.rs"]
+mod demo;
 #[path = "cluster/encryption.rs"]
 mod encryption;
 #[path = "cluster/encryption_device.rs"]
@@ -21,6 +23,8 @@ mod encryption_visible;
 mod flows;
 #[path = "cluster/lifecycle.rs"]
 mod lifecycle;
+#[path = "cluster/names.rs"]
+mod names;
 #[path = "cluster/observe_only.rs"]
 mod observe_only;
 #[path = "cluster/plugins.rs"]

@@ -19,11 +19,11 @@ use crate::setting::{SOON, ordinary};
 const FAILED: i32 = 1;
 const COULD_NOT_RUN: i32 = 2;
 
-/// Checks that a cluster without a DNS of its own cannot run.
+/// Checks that a cluster without a DNS cannot run; see `names.rs` for one with it.
 const SKIPPED: [&str; 1] = ["dns"];
 
 /// Two nodes with two servers and a pod that asks on each, and a client outside.
-fn start(name: &str, config: AgentConfig) -> Result<Cluster> {
+pub fn start(name: &str, config: AgentConfig) -> Result<Cluster> {
     binary::announce(Binary::Cluster, env!("CARGO_BIN_EXE_weir-cluster"));
     let cluster = ordinary(name).pod_on(2, "asker-2").agents(config).start()?;
     cluster.apply(&echo().over(cluster.web_pods()))?;
@@ -39,7 +39,7 @@ fn encrypting() -> AgentConfig {
 }
 
 /// A service at all kinds of addresses.
-fn echo() -> Service {
+pub fn echo() -> Service {
     Service::new("echo")
         .cluster_ip(plan::cluster_ip(0))
         .external(plan::vip(0).both())
@@ -50,7 +50,7 @@ fn echo() -> Service {
 }
 
 /// Waits until all agents balance a service over so many of its backends.
-fn await_service(cluster: &Cluster, name: &str, backends: &str) -> Result<()> {
+pub fn await_service(cluster: &Cluster, name: &str, backends: &str) -> Result<()> {
     for node in cluster.nodes() {
         wait::until(&format!("{name} on {}", node.name()), SOON, || {
             let text = node.agent()?.weir(&["service", "list"])?;
@@ -70,7 +70,7 @@ fn check(cluster: &Cluster, arguments: &[&str]) -> Result<Checked> {
 }
 
 /// Results of the kind `passed`, `failed` or `skipped`.
-fn of_kind<'a>(results: &'a [Value], kind: &str) -> Vec<&'a Value> {
+pub fn of_kind<'a>(results: &'a [Value], kind: &str) -> Vec<&'a Value> {
     results
         .iter()
         .filter(|result| result["result"] == kind)

@@ -17,7 +17,7 @@ const fn program(name: &'static str, package: &'static str, why: &'static str) -
 }
 
 /// What clusters of network namespaces need.
-pub const NETWORK: [Program; 5] = [
+pub const NETWORK: [Program; 6] = [
     program(
         "ip",
         "iproute2",
@@ -43,6 +43,7 @@ pub const NETWORK: [Program; 5] = [
         "wireguard-go",
         "is a WireGuard of others where the kernel has none",
     ),
+    program("dnsmasq", "dnsmasq-base", "is the DNS server of a cluster"),
 ];
 
 /// What virtual machines need beside the emulator, see [`crate::vm::emulator`].
