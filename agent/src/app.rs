@@ -138,13 +138,16 @@ pub async fn run(loaded: Loaded) -> anyhow::Result<()> {
         tasks.spawn("encryption", encryption::run(work, trigger, tasks.token()));
         Some(handle)
     } else {
+        let ending = encryption::Ending {
+            maps: maps.encryption,
+            datapath: maps.settings.clone(),
+            attach: attached.clone(),
+            state: state.clone(),
+        };
         tasks.spawn("end of encryption", {
-            let (config, datapath, stop) = (config.clone(), maps.settings.clone(), tasks.token());
+            let (config, stop) = (config.clone(), tasks.token());
             async move {
-                // Nothing depends on it: what is left over encrypts, or is of no use.
-                if let Err(error) = encryption::end(&config, &datapath, &stop).await {
-                    tracing::warn!(reason = format!("{error:#}"), "encryption was not ended");
-                }
+                ending.run(&config, &stop).await;
                 stop.cancelled().await;
                 Ok(())
             }

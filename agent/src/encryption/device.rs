@@ -236,6 +236,14 @@ impl Device {
         Ok(())
     }
 
+    /// Removes all peers, and their sessions with them.
+    pub async fn forget_peers(&self) -> Result<(), DeviceError> {
+        let state = self.state().await?;
+        let peers = state.peers.keys();
+        let changes: Vec<_> = peers.map(|key| PeerChange::Remove(*key)).collect();
+        self.apply(&changes).await
+    }
+
     /// Makes the changes in their order, see [`super::peers::plan`]. Peers not named are untouched,
     /// as are the sessions of those that only gain or lose prefixes.
     pub async fn apply(&self, changes: &[PeerChange]) -> Result<(), DeviceError> {

@@ -24,11 +24,11 @@ use tokio::sync::{oneshot, watch};
 use tokio_util::sync::CancellationToken;
 
 use super::desired::nodes::Standing;
-use super::desired::ranges::{NodeIds, Ranges};
+use super::desired::ranges::{NodeIds, Ranges, without_routes};
 use super::desired::{self, Desired, Inputs, routes};
-use super::device::{Device, DeviceSettings, DeviceState, ProcessPaths};
+use super::device::{Device, DeviceSettings, ProcessPaths};
 use super::guarded::GuardedRanges;
-use super::key::{ClusterSecret, KeyStore, PublicKey};
+use super::key::{ClusterSecret, KeyStore};
 use super::link::{IfIndex, Netlink};
 use super::published::Publication;
 use super::routing::Routing;
@@ -44,11 +44,11 @@ use crate::datapath::settings::Settings;
 use crate::lifecycle::{Pace, ReadyGuard};
 use crate::state::{Problem, SharedState};
 
-use answered::Answered;
+use answered::{Answered, keys_in_use};
 use findings::{fragmented_problem, problem, record_problem, silent_problems};
 use publish::KnownAccount;
 
-pub use remove::{end, remove};
+pub use remove::{Ending, remove};
 
 /// Reporter of problems, as `ClusterState::set_problems` knows it.
 const REPORTER: &str = "encryption";
@@ -195,7 +195,8 @@ impl<A: AttachDevice> Encryption<A> {
             .context("publishing this node's key")?;
         let (records, wrong) = self.published.read();
         let mut problems: Vec<_> = wrong.into_iter().map(record_problem).collect();
-        let in_use = keys_in_use(&*self.device_state().await);
+        let before = self.device_state().await;
+        let in_use = keys_in_use(&before);
         let inputs = Inputs {
             node_name: &self.node_name,
             own_key: own.active.key.public(),
@@ -205,7 +206,7 @@ impl<A: AttachDevice> Encryption<A> {
             records: &records,
             config: &self.config,
         };
-        let (desired, ranges) = {
+        let (desired, mut ranges) = {
             let state = state.read();
             let desired = desired::desired(&state, &inputs);
             let ranges = self.ranges(&state, &desired)?;
@@ -215,7 +216,7 @@ impl<A: AttachDevice> Encryption<A> {
         self.guard(&ranges)?;
         let tunnels = self.tunnels(&desired).await?;
         self.bring_device(tunnels.device()).await?;
-        self.leave(&desired).await?;
+        self.leave(&desired, &before).await?;
         let (device_state, changes) = self.bring_peers(&desired, &own).await?;
         let waited_for = self.wait_for_answers(&desired, &own, &device_state).await?;
         let device = self.device.as_ref().context("the device was just made")?;
@@ -227,11 +228,13 @@ impl<A: AttachDevice> Encryption<A> {
         };
         let wanted = routes::routing(&desired, to_device, &self.config)?;
         self.route(wanted).await?;
+        let ids = self.ids.as_ref().context("nodes have numbers")?;
+        without_routes(&mut ranges, ids, &waited_for);
         self.set_ranges(ranges)?;
         problems.extend(self.findings(&desired)?);
         problems.extend(tunnels.fragmented().map(fragmented_problem));
-        let snapshot = self.snapshot(&own, &desired, &device_state);
-        problems.extend(silent_problems(&snapshot));
+        let snapshot = self.snapshot(&own, &desired, &device_state, &waited_for);
+        problems.extend(silent_problems(&snapshot, &waited_for));
         tracing::debug!(
             changes,
             peers = desired.peers.len(),
@@ -244,15 +247,6 @@ impl<A: AttachDevice> Encryption<A> {
             snapshot,
         })
     }
-}
-
-/// Keys with which a handshake was made.
-fn keys_in_use(state: &DeviceState) -> BTreeSet<PublicKey> {
-    let alive = state
-        .traffic
-        .iter()
-        .filter(|(_, traffic)| traffic.last_handshake.is_some());
-    alive.map(|(key, _)| *key).collect()
 }
 
 fn device_name(config: &config::Encryption) -> anyhow::Result<InterfaceName> {

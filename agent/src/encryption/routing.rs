@@ -281,6 +281,13 @@ pub async fn remove_all(netlink: &Netlink, table: RouteTable) -> Result<usize, R
     Ok(changes.len())
 }
 
+/// True if there are rules of ours, as there are wherever encryption is on.
+pub async fn is_there(netlink: &Netlink) -> Result<bool, RoutingError> {
+    let actual = read(netlink).await?;
+    let mut rules = actual.rules.iter();
+    Ok(rules.any(|rule| rule_message::protocol_of_rule(rule) == PROTOCOL))
+}
+
 async fn read(netlink: &Netlink) -> Result<ActualRouting, RoutingError> {
     let mut actual = ActualRouting::default();
     let handle = netlink.handle();

@@ -182,6 +182,14 @@ fn of_member(
     pods.chain(own)
 }
 
+/// Takes the nodes of these names, which no route leads to, out of those that can be reached encrypted.
+pub fn without_routes(ranges: &mut Ranges, ids: &NodeIds, names: &BTreeSet<String>) {
+    let without: BTreeSet<NodeId> = names.iter().filter_map(|name| ids.id(name)).collect();
+    for value in ranges.values_mut().filter(|it| without.contains(&it.node)) {
+        value.flags &= !IpcacheValue::PEER;
+    }
+}
+
 /// Marks what may be reached unencrypted: whole ranges that lie in an allowed one, and allowed parts
 /// of larger ranges.
 fn allow(ranges: &mut Ranges, strict: &StrictMode) {

@@ -3,7 +3,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use ebpf_abi::{IpcacheValue, NodeId};
 
 use super::nodes::{KEY_ANNOTATION, NEXT_KEY_ANNOTATION, Standing};
-use super::ranges::{NodeIds, ranges};
+use super::ranges::{NodeIds, ranges, without_routes};
 use super::routes::{Device, routing};
 use super::*;
 use crate::encryption::key::PrivateKey;

@@ -5,28 +5,33 @@
 //! node that has not heard of this one's key yet would cost what is sent to it, so its traffic stays as
 //! it was until it has made a handshake.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::time::{Duration, Instant};
 
 use anyhow::Context;
 
+use super::Encryption;
 use super::own_keys::OwnKeys;
-use super::{Encryption, keys_in_use};
 use crate::encryption::desired::Desired;
 use crate::encryption::desired::nodes::{Member, Standing};
 use crate::encryption::device::DeviceState;
 use crate::encryption::key::PublicKey;
 use crate::encryption::peers::Peers;
 
-/// How often a peer is called. WireGuard tries again by itself after five seconds.
+/// How often peers are called at first. WireGuard tries again by itself after five seconds.
 const CALL_INTERVAL: Duration = Duration::from_secs(2);
+/// Likewise once they have been called for so long: they may be switched off.
+const CALL_INTERVAL_LATER: Duration = Duration::from_mins(1);
+/// See [`CALL_INTERVAL_LATER`].
+const LATER: Duration = Duration::from_mins(1);
 
 /// Who has made a handshake.
 #[derive(Debug, Default)]
 pub(super) struct Answered {
     /// Names of nodes that have, with whichever key: one that changes its key stays one that answers.
     nodes: BTreeSet<String>,
-    called: Option<Instant>,
+    /// The others: since when they are called, and when they were last.
+    waited_for: BTreeMap<String, [Instant; 2]>,
 }
 
 impl<A> Encryption<A> {
@@ -41,19 +46,18 @@ impl<A> Encryption<A> {
             return Ok(BTreeSet::new());
         }
         let waited_for = self.answered.without(desired, &keys_in_use(state));
-        if waited_for.is_empty() || !self.answered.may_call() {
-            return Ok(names(&waited_for));
+        let due = self.answered.due(&waited_for, Instant::now());
+        if !due.is_empty() {
+            let keys: BTreeSet<PublicKey> = due.into_iter().flat_map(keys).collect();
+            let peers = desired.peers.iter().filter(|(key, _)| keys.contains(key));
+            let peers: Peers = peers.map(|(key, config)| (*key, config.clone())).collect();
+            let device = self.device.as_ref().context("the device was just made")?;
+            device.call(&peers, own.active.key.public()).await?;
         }
-        let keys: BTreeSet<PublicKey> = waited_for.iter().copied().flat_map(keys).collect();
-        let peers: Peers = desired
-            .peers
+        Ok(waited_for
             .iter()
-            .filter(|(key, _)| keys.contains(key))
-            .map(|(key, config)| (*key, config.clone()))
-            .collect();
-        let device = self.device.as_ref().context("the device was just made")?;
-        device.call(&peers, own.active.key.public()).await?;
-        Ok(names(&waited_for))
+            .map(|member| member.name.clone())
+            .collect())
     }
 }
 
@@ -75,19 +79,37 @@ impl Answered {
             .collect()
     }
 
-    fn may_call(&mut self) -> bool {
-        let is_due = self
-            .called
-            .is_none_or(|called| called.elapsed() >= CALL_INTERVAL);
-        if is_due {
-            self.called = Some(Instant::now());
-        }
-        is_due
+    /// Those of the nodes waited for that are to be called now.
+    fn due<'a>(&mut self, waited_for: &[&'a Member], now: Instant) -> Vec<&'a Member> {
+        let is_waited_for = |name: &str| waited_for.iter().any(|member| member.name == name);
+        self.waited_for.retain(|name, _| is_waited_for(name));
+        let is_due = |member: &&&Member| {
+            let Some([since, last]) = self.waited_for.get_mut(&member.name) else {
+                self.waited_for.insert(member.name.clone(), [now; 2]);
+                return true;
+            };
+            let interval = if now.duration_since(*since) < LATER {
+                CALL_INTERVAL
+            } else {
+                CALL_INTERVAL_LATER
+            };
+            let is_due = now.duration_since(*last) >= interval;
+            if is_due {
+                *last = now;
+            }
+            is_due
+        };
+        waited_for.iter().filter(is_due).copied().collect()
     }
 }
 
-fn names(members: &[&Member]) -> BTreeSet<String> {
-    members.iter().map(|member| member.name.clone()).collect()
+/// Keys with which a handshake was made.
+pub(super) fn keys_in_use(state: &DeviceState) -> BTreeSet<PublicKey> {
+    let alive = state
+        .traffic
+        .iter()
+        .filter(|(_, traffic)| traffic.last_handshake.is_some());
+    alive.map(|(key, _)| *key).collect()
 }
 
 /// Keys by which a node may make its handshake.
@@ -153,9 +175,18 @@ mod tests {
     }
 
     #[test]
-    fn calls_are_rare() {
+    fn calls_become_rare() {
         let mut answered = Answered::default();
-        assert!(answered.may_call());
-        assert!(!answered.may_call());
+        let desired = desired("other", key(), None);
+        let waited_for = answered.without(&desired, &BTreeSet::new());
+        let start = Instant::now();
+        let seconds = (0..600).map(|second| start + Duration::from_secs(second));
+        let mut calls = |seconds: &[Instant]| {
+            let calls = seconds.iter().map(|now| answered.due(&waited_for, *now));
+            calls.filter(|due| !due.is_empty()).count()
+        };
+        let seconds: Vec<_> = seconds.collect();
+        assert_eq!(calls(&seconds[..60]), 30);
+        assert_eq!(calls(&seconds[60..]), 9);
     }
 }

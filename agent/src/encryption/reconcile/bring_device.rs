@@ -12,6 +12,7 @@ use crate::encryption::desired::Desired;
 use crate::encryption::desired::nodes::Member;
 use crate::encryption::device::{Backend, Device, DeviceError, DeviceState};
 use crate::encryption::peers;
+use crate::encryption::routing;
 use crate::encryption::ways::Tunnels;
 
 /// How often it is looked whether the device is there: without it nothing of the pods passes.
@@ -24,6 +25,10 @@ impl<A: AttachDevice> Encryption<A> {
         self.settings.mtu = configured.or(mtu).unwrap_or(MTU_WITHOUT_PEERS);
         if self.device.is_none() {
             let device = self.create().await?;
+            // One that was kept while encryption ended: its peers have forgotten this node since.
+            if !routing::is_there(&self.netlink).await? {
+                device.forget_peers().await?;
+            }
             self.host
                 .prepare_device(&self.settings.name)
                 .context("settings of the device")?;
@@ -57,6 +62,8 @@ impl<A: AttachDevice> Encryption<A> {
             tracing::error!(reason, "the device is lost and will be made again");
             self.device = None;
             self.look_again();
+            // Routes into it went with it.
+            self.routed = None;
             Arc::default()
         })
     }

@@ -37,11 +37,21 @@ impl<A> Encryption<A> {
     }
 }
 
-/// Nodes that packets were encrypted for and that do not answer.
-pub(super) fn silent_problems(snapshot: &Snapshot) -> impl Iterator<Item = Problem> {
+/// Nodes that packets were encrypted for and that do not answer, and those that are waited for in vain.
+pub(super) fn silent_problems(
+    snapshot: &Snapshot,
+    waited_for: &BTreeSet<String>,
+) -> impl Iterator<Item = Problem> {
     let silent = |node: &&NodeStatus| node.handshake.is_unanswered();
     let nodes = snapshot.nodes.iter().filter(silent);
-    nodes.map(|node| silent_problem(&node.name, snapshot.port))
+    nodes.map(|node| {
+        let effect = if waited_for.contains(&node.name) {
+            "it was called and made no handshake, so what is sent to it goes in clear text"
+        } else {
+            "packets to it were encrypted and no handshake was made"
+        };
+        silent_problem(&node.name, effect, snapshot.port)
+    })
 }
 
 pub(super) fn record_problem(what: String) -> Problem {
@@ -61,9 +71,9 @@ pub(super) fn problem(origin: String, message: String) -> Problem {
     }
 }
 
-fn silent_problem(node: &str, port: Port) -> Problem {
+fn silent_problem(node: &str, effect: &str, port: Port) -> Problem {
     let message = format!(
-        "does not answer: packets to it were encrypted and no handshake was made. It has another \
+        "does not answer: {effect}. It has another \
          key than it published, another presharedSecretFile, or UDP port {port} of it cannot be reached"
     );
     Problem {

@@ -55,13 +55,17 @@ impl<A> Encryption<A> {
         own: &OwnKeys,
         desired: &Desired,
         device: &DeviceState,
+        waited_for: &BTreeSet<String>,
     ) -> Snapshot {
         self.refresh_account();
         let now = SystemTime::now();
         let nodes: Vec<_> = desired
             .members
             .iter()
-            .map(|member| self.node(member, desired, device, now))
+            .map(|member| {
+                let is_called = waited_for.contains(&member.name);
+                self.node(member, desired, device, is_called, now)
+            })
             .collect();
         let names: BTreeSet<&str> = nodes.iter().map(|node| node.name.as_str()).collect();
         self.handshakes.keep(|name| names.contains(name));
@@ -83,6 +87,7 @@ impl<A> Encryption<A> {
         member: &Member,
         desired: &Desired,
         device: &DeviceState,
+        is_called: bool,
         now: SystemTime,
     ) -> NodeStatus {
         let id = self.ids.as_ref().and_then(|ids| ids.id(&member.name));
@@ -107,7 +112,9 @@ impl<A> Encryption<A> {
         if status.standing == NodeStanding::Peer {
             let last = status.last_handshake();
             let bytes = encrypted.saturating_add(sent);
-            status.handshake = self.handshakes.judge(&member.name, last, bytes, now);
+            status.handshake = self
+                .handshakes
+                .judge(&member.name, last, bytes, is_called, now);
         }
         status
     }

@@ -6,6 +6,7 @@ use std::time::Duration;
 
 use crate::encryption::Prefix;
 use crate::encryption::desired::Desired;
+use crate::encryption::device::DeviceState;
 use crate::encryption::routing::{self, RouteTarget, Routing, RoutingError};
 
 use super::Encryption;
@@ -31,8 +32,14 @@ impl<A> Encryption<A> {
     }
     /// Leads nothing to nodes that are no peers any more, before the device forgets them: without strict
     /// mode packets to them have another way.
-    pub(super) async fn leave(&mut self, desired: &Desired) -> Result<(), RoutingError> {
-        if self.config.strict_mode.enabled {
+    pub(super) async fn leave(
+        &mut self,
+        desired: &Desired,
+        device: &DeviceState,
+    ) -> Result<(), RoutingError> {
+        let mut present = device.peers.keys();
+        let forgets = present.any(|key| !desired.peers.contains_key(key));
+        if self.config.strict_mode.enabled || !forgets {
             return Ok(());
         }
         let peers = desired.peer_nodes();

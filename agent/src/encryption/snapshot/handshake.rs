@@ -69,12 +69,13 @@ struct Seen {
 
 impl HandshakeWatch {
     /// Judges one node by its last handshake and by all bytes that were ever for it, of which only
-    /// the growth counts.
+    /// the growth counts. One that `is_called` should answer without any.
     pub fn judge(
         &mut self,
         node: &str,
         last: Option<SystemTime>,
         sent_bytes: u64,
+        is_called: bool,
         now: SystemTime,
     ) -> Handshake {
         // A time to come is that of a clock that was set back since.
@@ -92,7 +93,7 @@ impl HandshakeWatch {
                 None => Handshake::None,
             };
         };
-        let sends = sent_bytes > seen.sent_bytes;
+        let sends = is_called || sent_bytes > seen.sent_bytes;
         seen.sent_bytes = sent_bytes;
         if has_session {
             seen.unanswered_since = None;
@@ -126,7 +127,7 @@ mod tests {
     /// Looks at one node: seconds of the look, second of its last handshake, bytes sent to it.
     fn look(watch: &mut HandshakeWatch, now: u64, last: Option<u64>, sent: u64) -> Handshake {
         let at = |seconds| SystemTime::UNIX_EPOCH + Duration::from_secs(seconds);
-        watch.judge("node", last.map(at), sent, at(now))
+        watch.judge("node", last.map(at), sent, false, at(now))
     }
 
     #[test]
@@ -168,6 +169,16 @@ mod tests {
         assert_eq!(look(&mut watch, 0, None, 0), Handshake::None);
         assert_eq!(look(&mut watch, 5, None, 148), Handshake::None);
         assert_eq!(look(&mut watch, 15, None, 148), Handshake::Never);
+    }
+
+    #[test]
+    fn a_node_that_is_called_in_vain_is_told_without_traffic() {
+        let mut watch = HandshakeWatch::default();
+        let at = |seconds| SystemTime::UNIX_EPOCH + Duration::from_secs(seconds);
+        let mut called = |now| watch.judge("node", None, 0, true, at(now));
+        let seen = [0, 2, 11, 12].map(&mut called);
+        assert_eq!(seen[..3], [Handshake::None; 3]);
+        assert_eq!(seen[3], Handshake::Never);
     }
 
     #[test]

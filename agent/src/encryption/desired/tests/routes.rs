@@ -69,6 +69,28 @@ fn no_route_leads_to_a_peer_that_is_waited_for() {
     assert!(!shown.iter().any(|it| it.contains(".3")), "{shown:?}");
 }
 
+/// Strict mode, when it is switched on, takes what it finds in the maps for reachable.
+#[test]
+fn a_peer_that_is_waited_for_is_not_said_to_be_reachable() {
+    let mut cluster = Cluster::new();
+    cluster.peer("other", 2, "192.0.2.2", "10.1.2.0/24");
+    cluster.peer("silent", 3, "192.0.2.3", "10.1.3.0/24");
+    let desired = cluster.desired();
+    let mut ids = NodeIds::default();
+    ids.follow(&desired);
+    let mut ranges = ranges(&desired, &cluster.state, &cluster.config, &ids);
+    without_routes(&mut ranges, &ids, &BTreeSet::from(["silent".to_owned()]));
+    for (range, is_reachable) in [
+        ("10.1.2.0/24", true),
+        ("192.0.2.2/32", true),
+        ("10.1.3.0/24", false),
+        ("192.0.2.3/32", false),
+    ] {
+        let value = ranges[&range.parse().unwrap()];
+        assert_eq!(value.has(IpcacheValue::PEER), is_reachable, "{range}");
+    }
+}
+
 /// Only what must not leave in clear text is held back where the device is gone.
 #[test]
 fn behind_the_device_no_way_leads_to_nodes_in_strict_mode() {
