@@ -10,7 +10,7 @@ use weir_tests::demo::{self, Options};
 
 #[test]
 fn the_demo_passes() -> Result<()> {
-    let figures = figures(Options::default())?;
+    let figures = figures(&Options::default())?;
     assert_eq!(figures["nodes"], 2);
     ensure!(figures.get("encryption").is_none(), "{figures}");
     Ok(())
@@ -18,7 +18,7 @@ fn the_demo_passes() -> Result<()> {
 
 #[test]
 fn the_demo_with_encryption_passes() -> Result<()> {
-    let figures = figures(Options {
+    let figures = figures(&Options {
         encrypt: true,
         ..Options::default()
     })?;
@@ -36,7 +36,7 @@ fn the_demo_with_an_api_server_passes() -> Result<()> {
     if !control_plane::is_available() {
         return Ok(());
     }
-    let figures = figures(Options {
+    let figures = figures(&Options {
         kubernetes: true,
         ..Options::default()
     })?;
@@ -44,13 +44,13 @@ fn the_demo_with_an_api_server_passes() -> Result<()> {
     Ok(())
 }
 
-fn figures(options: Options) -> Result<Value> {
+fn figures(options: &Options) -> Result<Value> {
     binary::announce(Binary::Traffic, env!("CARGO_BIN_EXE_weir-traffic"));
     let folder = tempfile::tempdir()?;
     let file = folder.path().join("figures.json");
     demo::run(&Options {
         json: Some(file.clone()),
-        ..options
+        ..options.clone()
     })?;
     let figures: Value = serde_json::from_str(&fs::read_to_string(&file)?)?;
     println!("{figures}");
