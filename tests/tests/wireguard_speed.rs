@@ -61,6 +61,7 @@ fn the_kernel_device_is_as_fast_as_one_configured_by_hand() -> Result<()> {
             Ok(())
         })?;
     }
+    let mut short = Vec::new();
     for load in [Load::Tcp, Load::UdpFull] {
         let mut measured: [Vec<Measured>; 3] = Default::default();
         for round in 0..ROUNDS {
@@ -80,8 +81,11 @@ fn the_kernel_device_is_as_fast_as_one_configured_by_hand() -> Result<()> {
             );
         }
         let ratio = figures[2][1] / by_hand;
-        ensure!(ratio >= TARGET, "{}: {ratio:.3} of by hand", load.title());
+        if ratio < TARGET {
+            short.push(format!("{}: {ratio:.3} of by hand", load.title()));
+        }
     }
+    ensure!(short.is_empty(), "{}", short.join(", "));
     Ok(())
 }
 
