@@ -4,7 +4,6 @@
 use std::collections::BTreeSet;
 use std::time::Duration;
 
-use crate::encryption::Prefix;
 use crate::encryption::desired::Desired;
 use crate::encryption::device::DeviceState;
 use crate::encryption::routing::{self, RouteTarget, Routing, RoutingError};
@@ -30,6 +29,7 @@ impl<A> Encryption<A> {
         self.routes_may_differ = false;
         Ok(())
     }
+
     /// Leads nothing to nodes that are no peers any more, before the device forgets them: without strict
     /// mode packets to them have another way.
     pub(super) async fn leave(
@@ -42,13 +42,8 @@ impl<A> Encryption<A> {
         if self.config.strict_mode.enabled || !forgets {
             return Ok(());
         }
-        let peers = desired.peer_nodes();
-        let reached: BTreeSet<Prefix> = peers
-            .flat_map(|member| {
-                let addresses = member.addresses.iter().copied().map(Prefix::from);
-                member.pods.iter().copied().chain(addresses)
-            })
-            .collect();
+        let reached = desired.peers.values().flat_map(|peer| &peer.allowed_ips);
+        let reached: BTreeSet<_> = reached.collect();
         let Some(known) = &self.routed else {
             return Ok(());
         };
