@@ -32,8 +32,8 @@ mod deploy_tests;
 
 pub use devices::{Devices, Glob, XdpMode};
 pub use encryption::{
-    Encryption, EndpointFamily, Implementation, InterfaceName, LabelSelector, Process, StrictMode,
-    WireGuard,
+    Encryption, EndpointFamily, HostRouting, Implementation, InterfaceName, LabelSelector, Process,
+    StrictMode, WireGuard,
 };
 pub use environment::{Environment, ProcessEnvironment};
 pub use flags::ConfigFlags;
@@ -95,7 +95,8 @@ impl Config {
         self.source.check(&mut findings);
         self.paths.check(&mut findings);
         self.load_balancer.check(&mut findings);
-        self.encryption.check(&mut findings);
+        self.encryption
+            .check(self.load_balancer.enabled, &mut findings);
         self.flows.check(&mut findings);
         self.metrics.check(&mut findings);
         findings

@@ -35,6 +35,10 @@ pub struct DatapathConfig {
     pub encrypted_mark: u32,
     /// MTU of the WireGuard device, bytes from the network header on; zero while there is none.
     pub encrypted_mtu: u32,
+    /// The largest packet that every peer of the device can be sent, in the same bytes.
+    pub encrypted_mtu_least: u32,
+    /// Number of the WireGuard device's interface; zero while there is none.
+    pub encrypted_ifindex: u32,
     /// Until then (`CLOCK_MONOTONIC`) the connection table may still be filled from that of another
     /// layout: what is not found in it may be known all the same. Zero almost always.
     pub carrying_over_until_ns: u64,
@@ -52,9 +56,11 @@ impl DatapathConfig {
     pub const STRICT: u32 = 4;
     /// What nodes themselves send each other is encrypted too.
     pub const ENCRYPT_NODES: u32 = 8;
+    /// Packets of pods pass the node's stack by on their way to the WireGuard device and from it.
+    pub const BPF_HOST_ROUTING: u32 = 16;
 }
 
 /// Bytes that the feature `wider-layout` adds.
 const WIDER: usize = if cfg!(feature = "wider-layout") { 8 } else { 0 };
 
-layout!(DatapathConfig, size = 64 + WIDER, node4 @ 8, node6 @ 12, snat_port_first @ 28, flags @ 44, encrypted_mtu @ 52, carrying_over_until_ns @ 56);
+layout!(DatapathConfig, size = 72 + WIDER, node4 @ 8, node6 @ 12, snat_port_first @ 28, flags @ 44, encrypted_mtu @ 52, carrying_over_until_ns @ 64);

@@ -14,6 +14,7 @@ use crate::access::{config, count, entry, same};
 use crate::emit;
 use crate::family::Ip;
 use crate::hook::{EthernetHook, Hook, Skb};
+use crate::host_routing;
 use crate::log;
 use crate::observe;
 use crate::steps::{conntrack, frontend, open, refresh};
@@ -89,6 +90,9 @@ fn packet_in_then_observe<A: Ip>(
     let verdict = packet_in(skb, packet, place);
     if let Verdict::Pass = verdict {
         observe::packet(skb, packet, point);
+        if place == Place::Pod {
+            return host_routing::into_device(skb, packet).into();
+        }
     }
     verdict
 }

@@ -14,7 +14,8 @@ use ebpf_abi::packet::{
 };
 use ebpf_abi::traffic::{self, TrafficKey, TrafficPath, TrafficValue};
 use ebpf_abi::{
-    Addr4, Addr6, Be16, Counter, DatapathConfig, DropReason, IpcacheValue, NodeId, Protocol, tcp,
+    Addr4, Addr6, Be16, Counter, DatapathConfig, DropReason, IpcacheValue, NextHop, NodeId,
+    Protocol, tcp,
 };
 
 use crate::access::{count, settings, traffic_of};
@@ -22,6 +23,7 @@ use crate::balance::{self, Place, Verdict};
 use crate::emit;
 use crate::family::Ip;
 use crate::hook::{BareSkb, Skb};
+use crate::host_routing::{self, Way};
 use crate::maps::TRAFFIC;
 use crate::observe;
 use crate::steps::{conntrack, frontend, translate};
@@ -144,23 +146,23 @@ fn packet_to_encrypt<A: Ip>(
 #[inline(always)]
 pub fn enter_by_device(skb: &BareSkb<'_>) -> Verdict {
     skb.pull_headers();
-    if !observe_unless_answer(skb) {
-        return Verdict::Pass;
-    }
-    match send_answer(skb) {
-        0 => Verdict::Drop,
-        code => Verdict::Redirect(code),
+    match receive(skb) {
+        Decrypted::GoesOn(way) => way.into(),
+        Decrypted::Answer => match send_answer(skb) {
+            0 => Verdict::Drop,
+            code => Verdict::Redirect(code),
+        },
     }
 }
 
 /// Hands an answer to the balancer. Returns the code of a redirect, or 0 to drop it.
 ///
-/// Neither this nor [`observe_unless_answer`] is inlined: each needs stack that the other does not, and a
+/// Neither this nor [`receive`] is inlined: each needs stack that the other does not, and a
 /// call returns one number.
 #[inline(never)]
 fn send_answer(skb: &BareSkb<'_>) -> u32 {
     // The answer leaves by an Ethernet interface, and the balancer reads Ethernet frames.
-    let skb = match skb.with_ethernet_header() {
+    let skb = match skb.with_ethernet_header(&NextHop::default()) {
         Ok(skb) => skb,
         Err(reason) => {
             count(reason.counter());
@@ -281,27 +283,38 @@ fn clamp_segments<A: Ip>(
     }
 }
 
-/// Observes a decrypted packet, unless it is the answer of another node's backend to a client of this
-/// node's: returns true then.
+/// What a decrypted packet is.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Decrypted {
+    /// One for this node or its pods, which is on its way.
+    GoesOn(Way),
+    /// The answer of another node's backend to a client of this node's.
+    Answer,
+}
+
+/// Observes a decrypted packet and may send it to its pod, unless it is an answer for the balancer.
 #[inline(never)]
-fn observe_unless_answer(skb: &BareSkb<'_>) -> bool {
+fn receive(skb: &BareSkb<'_>) -> Decrypted {
     let frame = skb.bytes();
+    let on = Decrypted::GoesOn(Way::Stack);
     match skb.network_protocol() {
-        ethertype::IPV4 => packet::parse_ipv4(&frame)
-            .is_ok_and(|packet| observe_unless_from_remote::<Addr4>(skb, &packet)),
-        ethertype::IPV6 => packet::parse_ipv6(&frame)
-            .is_ok_and(|packet| observe_unless_from_remote::<Addr6>(skb, &packet)),
-        _ => false,
+        ethertype::IPV4 => {
+            packet::parse_ipv4(&frame).map_or(on, |packet| receive_packet::<Addr4>(skb, &packet))
+        }
+        ethertype::IPV6 => {
+            packet::parse_ipv6(&frame).map_or(on, |packet| receive_packet::<Addr6>(skb, &packet))
+        }
+        _ => on,
     }
 }
 
 #[inline(always)]
-fn observe_unless_from_remote<A: Ip>(skb: &BareSkb<'_>, packet: &Packet<A>) -> bool {
-    let is_from_remote = is_from_remote(packet);
-    if !is_from_remote {
-        observe::packet(skb, packet, ObservationPoint::FROM_CRYPTO);
+fn receive_packet<A: Ip>(skb: &BareSkb<'_>, packet: &Packet<A>) -> Decrypted {
+    if is_from_remote(packet) {
+        return Decrypted::Answer;
     }
-    is_from_remote
+    observe::packet(skb, packet, ObservationPoint::FROM_CRYPTO);
+    Decrypted::GoesOn(host_routing::to_pod(skb, packet))
 }
 
 #[inline(never)]

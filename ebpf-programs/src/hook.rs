@@ -8,7 +8,7 @@ use aya_ebpf::helpers::generated::{
 use aya_ebpf::programs::{TcContext, XdpContext};
 use core::ffi::c_void;
 use core::mem::size_of;
-use ebpf_abi::packet::{self, ETHERNET_LEN, Frame, Packet};
+use ebpf_abi::packet::{self, ETHERNET_LEN, EthernetHeader, Frame, Packet};
 use ebpf_abi::{Be16, ConntrackValue, Counter, DropReason, NextHop};
 
 use crate::access::count;
@@ -202,6 +202,18 @@ impl<'a, const LINK_LEN: usize> Skb<'a, LINK_LEN> {
         self.ctx.len().saturating_sub(LINK_LEN as u32)
     }
 
+    /// Bytes from the network header on of the largest packet that the buffer becomes on the wire.
+    #[inline(always)]
+    pub fn segment_len(&self) -> u32 {
+        // SAFETY: reads a field of the context the kernel gave us.
+        let payload = unsafe { (*self.skb()).gso_size };
+        if payload == 0 {
+            return self.network_len();
+        }
+        let headers = packet::headers_len(&self.bytes(), self.network_protocol());
+        (headers - LINK_LEN) as u32 + payload
+    }
+
     /// The EtherType that the kernel keeps beside the packet.
     #[inline(always)]
     pub fn network_protocol(&self) -> Be16 {
@@ -218,19 +230,22 @@ impl<'a, const LINK_LEN: usize> Skb<'a, LINK_LEN> {
 }
 
 impl<'a> BareSkb<'a> {
-    /// Puts an Ethernet header in front, its addresses zero.
+    /// Puts an Ethernet header in front, with the addresses of a next hop.
     #[inline(always)]
-    pub fn with_ethernet_header(&self) -> Result<Skb<'a>, DropReason> {
-        const ETHERTYPE_OFFSET: u32 = 12;
-        let ethertype = self.network_protocol();
+    pub fn with_ethernet_header(&self, next_hop: &NextHop) -> Result<Skb<'a>, DropReason> {
+        let header = EthernetHeader {
+            destination: next_hop.destination_mac,
+            source: next_hop.source_mac,
+            ethertype: self.network_protocol(),
+        };
         // SAFETY: the context is valid; on success the buffer has so many bytes more at its start.
         let failed = unsafe {
             bpf_skb_change_head(self.skb(), ETHERNET_LEN as u32, 0) != 0
                 || bpf_skb_store_bytes(
                     self.skb(),
-                    ETHERTYPE_OFFSET,
-                    (&raw const ethertype).cast_mut().cast(),
-                    size_of::<Be16>() as u32,
+                    0,
+                    (&raw const header).cast_mut().cast(),
+                    size_of::<EthernetHeader>() as u32,
                     0,
                 ) != 0
         };

@@ -3,16 +3,17 @@
 //! On the path of a packet this is where it comes in and where the verdict becomes a kernel code.
 //! What happens in between is in [`balance`] (a packet to a service), [`steps`] (its single steps)
 //! and [`observe`] (what is remembered and reported of a flow); what must not leave unencrypted is in
-//! [`encryption`], sockets are in [`socket`].
+//! [`encryption`], what passes the node's stack by on its way there in [`host_routing`], sockets are in
+//! [`socket`].
 //!
 //! | program | hook | does |
 //! | --- | --- | --- |
 //! | `xdp_uplink` | XDP, uplink | balances; sends on to other nodes |
 //! | `tc_uplink_in` | TC, from the network | balances what XDP left; observes traffic to the node |
 //! | `tc_uplink_out` | TC, to the network | translates replies back; observes the node's traffic |
-//! | `tc_pod_from` | TC, out of a pod | balances what a pod dials; observes |
+//! | `tc_pod_from` | TC, out of a pod | balances what a pod dials; observes; may send into the device |
 //! | `tc_pod_to` | TC, into a pod | translates replies back; observes |
-//! | `tc_wireguard_in` | TC, decrypted | hands answers to the balancer; observes |
+//! | `tc_wireguard_in` | TC, decrypted | hands answers to the balancer; observes; may send to pods |
 //! | `tc_wireguard_out` | TC, to be encrypted | counts; limits TCP segments; observes |
 //! | `cg_*` | cgroup v2 | translates a socket once, instead of its packets |
 #![expect(
@@ -49,6 +50,7 @@ mod emit;
 mod encryption;
 mod family;
 mod hook;
+mod host_routing;
 mod log;
 mod maps;
 mod observe;

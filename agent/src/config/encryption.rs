@@ -17,6 +17,11 @@ section! {
             "enabled" enabled: bool = false,
             /// Whether the nodes' own traffic to each other is encrypted as well.
             "node" node: bool = false,
+            /// How packets of pods reach the device and leave it: `kernel`, by the node's stack, or
+            /// `bpf`, past it and its netfilter rules: faster. Not beside kube-proxy, whose
+            /// connections need the stack in both directions, and not where the CNI's network
+            /// policies are netfilter rules: they would not hold for encrypted traffic.
+            "hostRouting" host_routing: HostRouting = HostRouting::Kernel,
             /// With `node`: labels, as NAME or NAME=VALUE, of nodes whose own traffic stays in clear
             /// text. Nodes of the control plane must answer before anything is encrypted.
             "nodeExceptLabels" node_except_labels: Vec<LabelSelector> =
@@ -88,6 +93,17 @@ section! {
         }
     }
 }
+
+/// The way of pods' packets between their interfaces and the WireGuard device.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum HostRouting {
+    /// Through the node's network stack.
+    Kernel,
+    /// From the one interface to the other, by the programs.
+    Bpf,
+}
+
+choice!(HostRouting { Kernel = "kernel", Bpf = "bpf" });
 
 /// Where WireGuard runs.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -222,12 +238,21 @@ impl Scalar for IpNet {
 }
 
 impl Encryption {
-    pub(super) fn check(&self, findings: &mut Vec<Finding>) {
+    /// `balances`: Services are served by the agent.
+    pub(super) fn check(&self, balances: bool, findings: &mut Vec<Finding>) {
         if self.node && !self.enabled {
             findings.push(Finding::new(
                 "encryption.node",
                 "has no effect without encryption.enabled",
                 "set encryption.enabled to true as well",
+            ));
+        }
+        if self.enabled && self.host_routing == HostRouting::Bpf && !balances {
+            findings.push(Finding::new(
+                "encryption.hostRouting",
+                "is bpf while loadBalancer.enabled is false: answers to connections that kube-proxy \
+                 or another translates in the node's stack would pass it by",
+                "choose kernel, or have Services served by the agent alone",
             ));
         }
         let mtu = self.wireguard.mtu.get();
@@ -276,11 +301,24 @@ mod tests {
             let mut encryption = Encryption::default();
             change(&mut encryption);
             let mut findings = Vec::new();
-            encryption.check(&mut findings);
+            encryption.check(true, &mut findings);
             findings.len()
         };
         assert_eq!(blamed(|_| ()), 0);
         assert_eq!(blamed(|e| e.node = true), 1);
+        let mut encryption = Encryption {
+            enabled: true,
+            host_routing: HostRouting::Bpf,
+            ..Encryption::default()
+        };
+        let refused = |encryption: &Encryption, balances| {
+            let mut findings = Vec::new();
+            encryption.check(balances, &mut findings);
+            findings.len()
+        };
+        assert_eq!([true, false].map(|it| refused(&encryption, it)), [0, 1]);
+        encryption.host_routing = HostRouting::Kernel;
+        assert_eq!(refused(&encryption, false), 0);
         assert_eq!(blamed(|e| e.wireguard.mtu = Count::new(1_000)), 1);
         assert_eq!(blamed(|e| e.wireguard.route_table = Count::new(254)), 1);
     }

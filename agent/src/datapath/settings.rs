@@ -10,12 +10,23 @@ use ebpf_abi::{Addr4, Addr6, DatapathConfig};
 
 use super::interfaces::UplinkAddresses;
 use crate::clock;
-use crate::config::Config;
+use crate::config::{Config, HostRouting};
 
 /// Writes the element of `CONFIG`. Clones write the same one.
 #[derive(Clone)]
 pub struct Settings {
     shared: Arc<Mutex<Shared>>,
+}
+
+/// The WireGuard device, as the programs know it. Sizes are counted from the network header on.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct EncryptingDevice {
+    /// Number of its interface.
+    pub ifindex: u32,
+    /// Largest packet that it takes.
+    pub mtu_bytes: u32,
+    /// Largest packet that it can send to every peer.
+    pub mtu_least_bytes: u32,
 }
 
 struct Shared {
@@ -75,12 +86,19 @@ impl Settings {
         self.change(update)
     }
 
-    /// Tells the programs how large a packet the device that encrypts takes, in bytes.
-    pub fn set_encrypted_mtu(&self, mtu_bytes: u32) -> Result<(), MapError> {
-        if self.lock().current.encrypted_mtu == mtu_bytes {
+    /// Tells the programs of the device that encrypts.
+    pub fn set_encrypting_device(&self, device: EncryptingDevice) -> Result<(), MapError> {
+        let set = |current: &mut DatapathConfig| {
+            current.encrypted_mtu = device.mtu_bytes;
+            current.encrypted_mtu_least = device.mtu_least_bytes;
+            current.encrypted_ifindex = device.ifindex;
+        };
+        let mut changed = self.lock().current;
+        set(&mut changed);
+        if changed == self.lock().current {
             return Ok(());
         }
-        self.lock().current.encrypted_mtu = mtu_bytes;
+        set(&mut self.lock().current);
         self.raise_generation()
     }
 
@@ -126,6 +144,8 @@ fn continued(earlier: &DatapathConfig, config: &Config) -> DatapathConfig {
         node4: earlier.node4,
         node6: earlier.node6,
         encrypted_mtu: earlier.encrypted_mtu,
+        encrypted_mtu_least: earlier.encrypted_mtu_least,
+        encrypted_ifindex: earlier.encrypted_ifindex,
         carrying_over_until_ns: earlier.carrying_over_until_ns,
         ..from_config(config)
     }
@@ -160,6 +180,10 @@ fn flags(config: &Config) -> u32 {
         | bit(
             encryption.enabled && encryption.node,
             DatapathConfig::ENCRYPT_NODES,
+        )
+        | bit(
+            encryption.enabled && encryption.host_routing == HostRouting::Bpf,
+            DatapathConfig::BPF_HOST_ROUTING,
         )
 }
 

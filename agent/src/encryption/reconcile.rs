@@ -215,7 +215,7 @@ impl<A: AttachDevice> Encryption<A> {
         problems.extend(desired.problems.iter().cloned());
         self.guard(&ranges)?;
         let tunnels = self.tunnels(&desired).await?;
-        self.bring_device(tunnels.device()).await?;
+        self.bring_device(&tunnels).await?;
         self.leave(&desired, &before).await?;
         let (device_state, changes) = self.bring_peers(&desired, &own).await?;
         let waited_for = self.wait_for_answers(&desired, &own, &device_state).await?;

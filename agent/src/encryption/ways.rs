@@ -93,6 +93,11 @@ impl Tunnels {
         self.device
     }
 
+    /// Largest packet that fits into every tunnel, in bytes. `None` without any.
+    pub fn narrowest(&self) -> Option<u32> {
+        self.by_endpoint.values().map(|tunnel| tunnel.bytes).min()
+    }
+
     /// MTU of the routes to a peer where it is less than that of the device.
     pub fn route(&self, endpoint: IpAddr) -> Option<u32> {
         let tunnel = self.by_endpoint.get(&endpoint)?;
@@ -155,6 +160,7 @@ mod tests {
         let tunnels =
             ways(of).tunnels(|interface| Some(if interface.0 == 2 { 1_500 } else { 9_000 }));
         assert_eq!(tunnels.device(), Some(8_940));
+        assert_eq!(tunnels.narrowest(), Some(1_340));
         let route = |endpoint| tunnels.route(endpoint);
         assert_eq!(route(endpoint(1)), Some(1_440));
         assert_eq!(route(endpoint(2)), Some(1_340));

@@ -9,6 +9,8 @@ mod api_server;
 mod attackers;
 #[path = "encryption/basics.rs"]
 mod basics;
+#[path = "encryption/host_routing.rs"]
+mod host_routing;
 #[path = "encryption/nodes.rs"]
 mod nodes;
 #[path = "encryption/removal.rs"]

@@ -19,6 +19,7 @@ mod carrying_over;
 mod encryption;
 mod events;
 mod forward;
+mod host_routing;
 mod large;
 mod load;
 mod log;

@@ -122,6 +122,7 @@ impl Node {
             ifindex: LOOPBACK,
             ingress: LOOPBACK,
             mark: 0,
+            segment: 0,
         };
         let tc = fd(&loaded.programs, "tc_uplink_in");
         let names_ingress = test_run::tc(tc, PROBE, interfaces, false).is_ok();

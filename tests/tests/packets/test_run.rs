@@ -68,6 +68,8 @@ pub struct Interfaces {
     pub ingress: u32,
     /// Mark of the buffer.
     pub mark: u32,
+    /// Payload of each packet that the buffer stands for; zero for a single one.
+    pub segment: u32,
 }
 
 /// Runs a TC program on a buffer. With `summed` it carries a sum that the program has to keep right.
@@ -77,14 +79,21 @@ pub fn tc(
     interfaces: Interfaces,
     summed: bool,
 ) -> io::Result<Answer> {
-    // The beginning of `struct __sk_buff`, up to ingress_ifindex and ifindex; the kernel fills up
-    // with zeros.
-    let mut context = [0; 11];
+    // The beginning of `struct __sk_buff`, up to gso_size if there is one, else up to ingress_ifindex
+    // and ifindex; the kernel fills up with zeros.
+    const GSO_SIZE: usize = 44;
+    let mut context = [0; GSO_SIZE + 1];
     context[2] = interfaces.mark;
     context[9] = interfaces.ingress;
     context[10] = interfaces.ifindex;
+    context[GSO_SIZE] = interfaces.segment;
     let flags = if summed { CHECKSUM_COMPLETE } else { 0 };
-    run(program, frame, &context, flags)
+    let len = if interfaces.segment == 0 {
+        11
+    } else {
+        GSO_SIZE + 1
+    };
+    run(program, frame, &context[..len], flags)
 }
 
 fn run(program: BorrowedFd<'_>, frame: &[u8], context: &[u32], flags: u32) -> io::Result<Answer> {

@@ -8,6 +8,7 @@ use anyhow::Context;
 use super::own_keys::OwnKeys;
 use super::{AttachDevice, Encryption, MTU_WITHOUT_PEERS};
 use crate::config::Implementation;
+use crate::datapath::settings::EncryptingDevice;
 use crate::encryption::desired::Desired;
 use crate::encryption::desired::nodes::Member;
 use crate::encryption::device::{Backend, Device, DeviceError, DeviceState};
@@ -20,9 +21,10 @@ const DEVICE_INTERVAL: Duration = Duration::from_millis(100);
 
 impl<A: AttachDevice> Encryption<A> {
     /// Makes or adopts the device, gives it its MTU, and attaches the programs.
-    pub(super) async fn bring_device(&mut self, mtu: Option<u32>) -> anyhow::Result<()> {
+    pub(super) async fn bring_device(&mut self, tunnels: &Tunnels) -> anyhow::Result<()> {
         let configured = Some(self.config.wireguard.mtu.get()).filter(|mtu| *mtu != 0);
-        self.settings.mtu = configured.or(mtu).unwrap_or(MTU_WITHOUT_PEERS);
+        let mtu = |of_tunnels: Option<u32>| configured.or(of_tunnels).unwrap_or(MTU_WITHOUT_PEERS);
+        self.settings.mtu = mtu(tunnels.device());
         if self.device.is_none() {
             let device = self.create().await?;
             // One that was kept while encryption ended: its peers have forgotten this node since.
@@ -38,7 +40,11 @@ impl<A: AttachDevice> Encryption<A> {
         let device = self.device.as_ref().context("the device was just made")?;
         device.set_mtu(&self.netlink, self.settings.mtu).await?;
         self.datapath
-            .set_encrypted_mtu(self.settings.mtu)
+            .set_encrypting_device(EncryptingDevice {
+                ifindex: device.index().0,
+                mtu_bytes: self.settings.mtu,
+                mtu_least_bytes: mtu(tunnels.narrowest()),
+            })
             .context("writing the settings")?;
         self.attach
             .attach(self.settings.name.as_str(), device.index())

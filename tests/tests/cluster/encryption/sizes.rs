@@ -28,8 +28,17 @@ const HEADERS: [u32; 2] = [40, 60];
 /// From wires of 9,000 bytes down to 1,400 while everything runs; the pods stay at 9,000.
 #[test]
 fn sizes_follow_the_wire_below() -> Result<()> {
-    let builder = ordinary("enc-sizes").nodes(3).mtu(9_000);
-    let cluster = builder.agents(encrypting(Value::Null)).start()?;
+    from_wide_to_narrow("enc-sizes", Value::Null)
+}
+
+#[test]
+fn sizes_follow_the_wire_below_past_the_stack() -> Result<()> {
+    from_wide_to_narrow("enc-sizes-bpf", json!({ "hostRouting": "bpf" }))
+}
+
+fn from_wide_to_narrow(name: &str, settings: Value) -> Result<()> {
+    let builder = ordinary(name).nodes(3).mtu(9_000);
+    let cluster = builder.agents(encrypting(settings)).start()?;
     cluster.serve()?;
     connect(&cluster)?;
     let capture = look(&cluster)?;

@@ -73,11 +73,25 @@ impl Node {
 
     /// Likewise for a buffer with a mark.
     pub fn run_marked(&mut self, hook: Hook, packet: &Packet, mark: u32) -> Outcome {
-        let (name, interfaces) = self.place(hook);
-        let interfaces = Interfaces { mark, ..interfaces };
+        self.run_as(hook, packet, |interfaces| interfaces.mark = mark)
+    }
+
+    /// Likewise for a buffer that stands for packets with so much payload.
+    pub fn run_segments(&mut self, hook: Hook, packet: &Packet, segment: u32) -> Outcome {
+        self.run_as(hook, packet, |interfaces| interfaces.segment = segment)
+    }
+
+    fn run_as(
+        &mut self,
+        hook: Hook,
+        packet: &Packet,
+        change: impl FnOnce(&mut Interfaces),
+    ) -> Outcome {
+        let (name, mut interfaces) = self.place(hook);
+        change(&mut interfaces);
         let program = fd(&self.loaded.programs, name);
         let answer = test_run::tc(program, &packet.bytes(), interfaces, false);
-        let answer = answer.expect("the kernel takes a mark");
+        let answer = answer.expect("the kernel takes such a context");
         Outcome {
             verdict: verdict(hook, answer.code),
             frame: answer.frame,
@@ -91,6 +105,7 @@ impl Node {
             ifindex,
             ingress,
             mark: 0,
+            segment: 0,
         };
         let (name, mut interfaces) = match hook {
             Hook::Xdp => ("xdp_uplink", on(uplink, uplink)),
