@@ -206,7 +206,7 @@ k8sServiceHost: "fd00::9"
 k8sServicePort: 443
 devices: [eth0, "ens*"]
 loadBalancer: {enabled: true, algorithm: maglev, mode: snat, acceleration: testing-only}
-bpf: {root: /mnt/bpf, lbExternalClusterIP: true}
+bpf: {root: /mnt/bpf, lbExternalClusterIP: true, hostLegacyRouting: false}
 cgroup: {hostRoot: /mnt/cgroup}
 encryption:
   enabled: true

@@ -113,6 +113,11 @@ fn what_cannot_be_done_is_refused_and_said() -> Result<()> {
             &["nodeEncryption has no effect"],
         ),
         (
+            &["bpf.hostLegacyRouting=false"],
+            "",
+            &["hostLegacyRouting: false needs kubeProxyReplacement"],
+        ),
+        (
             &["prometheus.podMonitor.enabled=true"],
             "",
             &["podMonitor needs prometheus.enabled"],
