@@ -55,7 +55,7 @@ fn compile(out: &Path) -> Result<(), String> {
     let arch = env::var("CARGO_CFG_TARGET_ARCH").expect("cargo sets it for build scripts");
     let target_dir = out.join("ebpf-target");
     let mut features = Vec::new();
-    if log_wanted()? {
+    if cfg!(feature = "log") || log_wanted()? {
         features.push("log");
     }
     if cfg!(feature = "wider-layout") {

@@ -26,6 +26,8 @@ pub enum Binary {
     Agent,
     /// `weir-agent` with maps of another layout; `WEIR_OTHER_AGENT_BIN` overrides.
     OtherAgent,
+    /// `weir-agent` with other programs and the same maps; `WEIR_OTHER_PROGRAMS_BIN` overrides.
+    OtherPrograms,
     /// `weir`; `WEIR_CLI_BIN` overrides.
     Cli,
     /// `weir-traffic` of this crate; `WEIR_TRAFFIC_BIN` overrides.
@@ -39,6 +41,7 @@ impl Binary {
         match self {
             Self::Agent => ("weir-agent", "WEIR_AGENT_BIN"),
             Self::OtherAgent => ("weir-agent-other-layout", "WEIR_OTHER_AGENT_BIN"),
+            Self::OtherPrograms => ("weir-agent-other-programs", "WEIR_OTHER_PROGRAMS_BIN"),
             Self::Cli => ("weir", "WEIR_CLI_BIN"),
             Self::Traffic => ("weir-traffic", "WEIR_TRAFFIC_BIN"),
             Self::Cluster => ("weir-cluster", "WEIR_CLUSTER_BIN"),

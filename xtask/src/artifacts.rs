@@ -57,13 +57,27 @@ impl Executable {
     }
 }
 
+/// An agent that differs from the usual one.
+#[derive(Clone, Debug)]
+pub struct Other {
+    /// The variable through which tests find it.
+    variable: &'static str,
+    path: PathBuf,
+}
+
+/// Variable, suffix of the program, and the feature of `weir-agent` that it is built with.
+const OTHERS: [[&str; 3]; 2] = [
+    ["WEIR_OTHER_AGENT_BIN", "other-layout", "wider-layout"],
+    ["WEIR_OTHER_PROGRAMS_BIN", "other-programs", "program-log"],
+];
+
 /// The agent and the command line, as the tests expect to find them.
 #[derive(Clone, Debug)]
 pub struct Binaries {
     /// `weir-agent`.
     pub agent: PathBuf,
-    /// Likewise with maps of another layout, for tests that go from one to the other.
-    pub other_agent: Option<PathBuf>,
+    /// The same with other maps or other programs, for tests that go from one to the other.
+    pub others: Vec<Other>,
     /// `weir`.
     pub cli: PathBuf,
 }
@@ -78,43 +92,37 @@ impl Binaries {
         )?;
         Ok(Self {
             agent: program(&made, "weir-agent")?,
-            other_agent: None,
+            others: Vec::new(),
             cli: program(&made, "weir")?,
         })
     }
 
-    /// Builds both, and the agent with maps of another layout.
+    /// Builds both, and the agents that differ.
     pub fn build_for_tests(workspace: &Workspace, profile: Profile) -> anyhow::Result<Self> {
-        // First: cargo puts both agents into the same place, where the usual one belongs.
-        let made = build(
-            workspace,
-            profile,
-            &[
-                "build",
-                "--package=weir-agent",
-                "--package=weir",
-                "--features=weir-agent/wider-layout",
-            ],
-        )?;
-        let agent = program(&made, "weir-agent")?;
-        let other = agent.with_file_name("weir-agent-other-layout");
-        fs::copy(&agent, &other).with_context(|| format!("cannot write {}", other.display()))?;
+        // First: cargo puts all agents into the same place, where the usual one belongs.
+        let mut others = Vec::new();
+        for [variable, suffix, feature] in OTHERS {
+            let features = format!("--features=weir-agent/{feature}");
+            let packages = ["build", "--package=weir-agent", "--package=weir"];
+            let made = build(workspace, profile, &[&packages[..], &[&features]].concat())?;
+            let agent = program(&made, "weir-agent")?;
+            let path = agent.with_file_name(format!("weir-agent-{suffix}"));
+            fs::copy(&agent, &path).with_context(|| format!("cannot write {}", path.display()))?;
+            others.push(Other { variable, path });
+        }
         let binaries = Self::build(workspace, profile)?;
-        Ok(Self {
-            other_agent: Some(other),
-            ..binaries
-        })
+        Ok(Self { others, ..binaries })
     }
 
     /// The variables through which tests and demo find them.
     pub fn environment(&self) -> impl Iterator<Item = (&'static str, &Path)> {
-        let other = self.other_agent.iter();
+        let others = self.others.iter();
         [
             ("WEIR_AGENT_BIN", &*self.agent),
             ("WEIR_CLI_BIN", &self.cli),
         ]
         .into_iter()
-        .chain(other.map(|path| ("WEIR_OTHER_AGENT_BIN", &**path)))
+        .chain(others.map(|other| (other.variable, &*other.path)))
     }
 }
 

@@ -1,7 +1,12 @@
 //! What an agent has pinned, which is there whether it runs or not.
 
+use std::collections::BTreeMap;
+use std::fs;
+
 use anyhow::{Context, Result, ensure};
 use aya::maps::{Array, Map, MapData};
+use aya::programs::links::{FdLink, PinnedLink};
+use aya::programs::loaded_programs;
 
 use super::Agent;
 
@@ -17,6 +22,30 @@ impl Agent {
     pub fn pinned_versions(&self) -> Result<Vec<String>> {
         let listed = self.place.output("ls", &[PINS])?;
         Ok(listed.lines().map(str::to_owned).collect())
+    }
+
+    /// The kernel's hashes over the programs that are attached, by name of the pin.
+    ///
+    /// # Errors
+    ///
+    /// When not exactly one version is pinned, or the node is gone.
+    pub fn attached_programs(&self) -> Result<BTreeMap<String, u64>> {
+        let versions = self.pinned_versions()?;
+        ensure!(versions.len() == 1, "{versions:?}");
+        let folder = format!("{PINS}/{}/links", versions[0]);
+        self.place.run(|| {
+            let loaded: Result<Vec<_>, _> = loaded_programs().collect();
+            let tags: BTreeMap<_, _> = loaded?.iter().map(|it| (it.id(), it.tag())).collect();
+            let mut attached = BTreeMap::new();
+            for file in fs::read_dir(&folder).with_context(|| format!("list {folder}"))? {
+                let file = file?;
+                let link = FdLink::from(PinnedLink::from_pin(file.path())?);
+                let program = link.info()?.program_id();
+                let tag = *tags.get(&program).context("a program that is attached")?;
+                attached.insert(file.file_name().to_string_lossy().into_owned(), tag);
+            }
+            Ok(attached)
+        })?
     }
 
     /// Of the flow events that the kernel had no room for, how many agents have told of.

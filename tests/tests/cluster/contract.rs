@@ -76,6 +76,32 @@ fn a_restart_without_the_api_server_costs_nothing() -> Result<()> {
     load.stop()?.assert_nothing_lost()
 }
 
+/// To a build with other programs and the same maps, and back again: the programs say what they decide.
+#[test]
+fn other_programs_and_back_cost_nothing() -> Result<()> {
+    if skips(Binary::OtherPrograms) {
+        return Ok(());
+    }
+    let cluster = start_with_web(&ordinary("programs"))?;
+    let load = UnderLoad::start(&cluster)?;
+    for program in [Binary::OtherPrograms, Binary::Agent] {
+        for node in cluster.nodes() {
+            let agent = node.agent()?;
+            let before = balancer(agent)?;
+            agent.kill9()?;
+            agent.install(program);
+            agent.start()?;
+            ensure!(agent.status()?.is_adopted(), "{}", agent.log_tail(30));
+            ensure!(balancer(agent)? != before, "it is another program");
+        }
+        a_moment()?;
+    }
+    let outcome = load.stop()?;
+    outcome.assert_nothing_lost()?;
+    assert_eq!(outcome.losses, Losses::default());
+    Ok(())
+}
+
 /// Up to a build whose programs and maps are others, and down again.
 #[test]
 fn another_layout_and_back_costs_no_connection() -> Result<()> {
@@ -94,7 +120,7 @@ fn the_capabilities_of_the_daemon_set_are_enough_for_another_layout() -> Result<
 }
 
 fn to_another_layout_and_back(name: &str, config: AgentConfig) -> Result<()> {
-    if skips() {
+    if skips(Binary::OtherAgent) {
         return Ok(());
     }
     let cluster = start_with_web(&ordinary(name).agents(config))?;
@@ -115,7 +141,7 @@ fn to_another_layout_and_back(name: &str, config: AgentConfig) -> Result<()> {
 /// Wherever an upgrade is caught, the next agent goes on from there, of whichever build it is.
 #[test]
 fn an_upgrade_that_is_killed_is_ended_by_the_next_agent() -> Result<()> {
-    if skips() {
+    if skips(Binary::OtherAgent) {
         return Ok(());
     }
     let cluster = start_with_web(&ordinary("caught"))?;
@@ -138,11 +164,18 @@ fn an_upgrade_that_is_killed_is_ended_by_the_next_agent() -> Result<()> {
     load.stop()?.assert_nothing_lost()
 }
 
+/// The kernel's hash over the program at the uplink.
+fn balancer(agent: &Agent) -> Result<u64> {
+    let attached = agent.attached_programs()?.into_iter();
+    let mut found = attached.filter(|(pin, _)| pin.starts_with("xdp_uplink-"));
+    Ok(found.next().context("a program at the uplink")?.1)
+}
+
 /// Says why a test cannot run, if it cannot.
-fn skips() -> bool {
-    let missing = Binary::OtherAgent.path().err();
+fn skips(other: Binary) -> bool {
+    let missing = other.path().err();
     if let Some(error) = &missing {
-        println!("SKIPPED: `cargo xtask test` builds an agent with other maps: {error}");
+        println!("SKIPPED: `cargo xtask test` builds an agent that differs: {error}");
     }
     missing.is_some()
 }
