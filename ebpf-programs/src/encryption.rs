@@ -14,8 +14,7 @@ use ebpf_abi::packet::{
 };
 use ebpf_abi::traffic::{self, TrafficKey, TrafficPath, TrafficValue};
 use ebpf_abi::{
-    Addr4, Addr6, Be16, Counter, DatapathConfig, DropReason, IpcacheValue, NextHop, NodeId,
-    Protocol, tcp,
+    Addr4, Addr6, Be16, Counter, DatapathConfig, DropReason, IpcacheValue, NodeId, Protocol, tcp,
 };
 
 use crate::access::{count, settings, traffic_of};
@@ -162,7 +161,7 @@ pub fn enter_by_device(skb: &BareSkb<'_>) -> Verdict {
 #[inline(never)]
 fn send_answer(skb: &BareSkb<'_>) -> u32 {
     // The answer leaves by an Ethernet interface, and the balancer reads Ethernet frames.
-    let skb = match skb.with_ethernet_header(&NextHop::default()) {
+    let skb = match skb.with_ethernet_header() {
         Ok(skb) => skb,
         Err(reason) => {
             count(reason.counter());

@@ -2,6 +2,7 @@
 
 use aya_ebpf::btf_maps::LruHashMap;
 use aya_ebpf::btf_maps::lpm_trie::Key;
+use ebpf_abi::packet::IPV6_LEN;
 use ebpf_abi::{
     Addr4, Addr6, Address, BackendId, BackendValue, ConntrackValue, DatapathConfig, FlowKey,
     FlowValue, FrontendKey, FrontendValue, IpcacheValue, Tuple,
@@ -34,6 +35,8 @@ pub trait Ip: Address {
     const TTL_OFFSET: usize;
     /// Offset of the header checksum in the network header, if it has one.
     const CHECKSUM_OFFSET: Option<usize>;
+    /// Bytes of the network header without options.
+    const NETWORK_LEN: usize;
     /// Bytes of network and TCP header without options.
     const HEADERS_LEN: u32;
 
@@ -58,6 +61,7 @@ impl Ip for Addr4 {
     const ADDRESSES_OFFSET: usize = 12;
     const TTL_OFFSET: usize = 8;
     const CHECKSUM_OFFSET: Option<usize> = Some(10);
+    const NETWORK_LEN: usize = 20;
     const HEADERS_LEN: u32 = 40;
 
     #[inline(always)]
@@ -114,6 +118,7 @@ impl Ip for Addr6 {
     const ADDRESSES_OFFSET: usize = 8;
     const TTL_OFFSET: usize = 7;
     const CHECKSUM_OFFSET: Option<usize> = None;
+    const NETWORK_LEN: usize = IPV6_LEN;
     const HEADERS_LEN: u32 = 60;
 
     #[inline(always)]

@@ -8,7 +8,7 @@ use aya_ebpf::helpers::generated::{
 use aya_ebpf::programs::{TcContext, XdpContext};
 use core::ffi::c_void;
 use core::mem::size_of;
-use ebpf_abi::packet::{self, ETHERNET_LEN, EthernetHeader, Frame, Packet};
+use ebpf_abi::packet::{self, ETHERNET_LEN, Frame, Packet};
 use ebpf_abi::{Be16, ConntrackValue, Counter, DropReason, NextHop};
 
 use crate::access::count;
@@ -230,29 +230,35 @@ impl<'a, const LINK_LEN: usize> Skb<'a, LINK_LEN> {
 }
 
 impl<'a> BareSkb<'a> {
-    /// Puts an Ethernet header in front, with the addresses of a next hop.
+    /// Puts an Ethernet header of zeros in front. On failure nothing is changed.
     #[inline(always)]
-    pub fn with_ethernet_header(&self, next_hop: &NextHop) -> Result<Skb<'a>, DropReason> {
-        let header = EthernetHeader {
-            destination: next_hop.destination_mac,
-            source: next_hop.source_mac,
-            ethertype: self.network_protocol(),
-        };
+    pub fn with_room_for_ethernet(&self) -> Option<Skb<'a>> {
         // SAFETY: the context is valid; on success the buffer has so many bytes more at its start.
+        let failed = unsafe { bpf_skb_change_head(self.skb(), ETHERNET_LEN as u32, 0) };
+        (failed == 0).then_some(Skb { ctx: self.ctx })
+    }
+
+    /// Puts an Ethernet header in front, its addresses zero.
+    #[inline(always)]
+    pub fn with_ethernet_header(&self) -> Result<Skb<'a>, DropReason> {
+        const ETHERTYPE_OFFSET: u32 = 12;
+        let ethertype = self.network_protocol();
+        let framed = self.with_room_for_ethernet();
+        let framed = framed.ok_or(DropReason::WriteFailed)?;
+        // SAFETY: the context is valid; the header was just made.
         let failed = unsafe {
-            bpf_skb_change_head(self.skb(), ETHERNET_LEN as u32, 0) != 0
-                || bpf_skb_store_bytes(
-                    self.skb(),
-                    0,
-                    (&raw const header).cast_mut().cast(),
-                    size_of::<EthernetHeader>() as u32,
-                    0,
-                ) != 0
+            bpf_skb_store_bytes(
+                self.skb(),
+                ETHERTYPE_OFFSET,
+                (&raw const ethertype).cast_mut().cast(),
+                size_of::<Be16>() as u32,
+                0,
+            )
         };
-        if failed {
+        if failed != 0 {
             return Err(DropReason::WriteFailed);
         }
-        Ok(Skb { ctx: self.ctx })
+        Ok(framed)
     }
 }
 

@@ -2,19 +2,22 @@
 //! device, and what was decrypted straight to the pod's interface.
 //!
 //! Only if `encryption.hostRouting` asks for it, as netfilter sees nothing of such packets. Whatever
-//! is out of the ordinary takes the way through the stack: packets at the end of their hops, and those
-//! that are too large, are answered there, and there a pod's link-layer address is asked for.
+//! is out of the ordinary takes the way through the stack: what is at the end of its hops or too large
+//! is answered there, and options are looked at.
+
+use core::mem::size_of;
 
 use aya_ebpf::bindings::TC_ACT_REDIRECT;
-use aya_ebpf::helpers::generated::bpf_redirect;
-use ebpf_abi::packet::Packet;
-use ebpf_abi::{DatapathConfig, DropReason, IpcacheValue, NextHop};
+use aya_ebpf::helpers::generated::{bpf_redirect, bpf_redirect_neigh};
+use ebpf_abi::packet::{ETHERNET_LEN, Packet};
+use ebpf_abi::{DatapathConfig, DropReason, IpcacheValue};
 
 use crate::access::{count, settings};
 use crate::balance::Verdict;
 use crate::family::Ip;
 use crate::hook::{BareSkb, Skb};
-use crate::steps::{route, translate};
+use crate::steps::route::{self, NeighbourAddress};
+use crate::steps::translate;
 
 /// What became of a packet. A number, as functions that are not inlined return one.
 #[derive(Clone, Copy, PartialEq, Eq)]
@@ -57,15 +60,19 @@ fn encrypt<A: Ip>(skb: &Skb<'_>, packet: &Packet<A>, config: &DatapathConfig) ->
         .is_some_and(|known| known.flags & (POD_OF_PEER | IpcacheValue::LOCAL) == POD_OF_PEER);
     if !is_to_peer
         || config.encrypted_ifindex == 0
-        || packet.ttl <= 1
         || skb.segment_len() > config.encrypted_mtu_least
+        || !is_ordinary(packet, ETHERNET_LEN)
+        // The stack would not pass on what a pod sends as the node, and peers would take it for that.
+        || !is_own_pod(&packet.tuple.source)
     {
         return Way::Stack;
     }
     if let Err(reason) = translate::skb_ttl(skb.skb(), packet) {
         return dropped(reason);
     }
-    redirect(config.encrypted_ifindex)
+    // SAFETY: takes numbers alone. An interface that is gone is found so when the kernel acts on it.
+    unsafe { bpf_redirect(config.encrypted_ifindex, 0) };
+    Way::Redirected
 }
 
 /// Sends what was decrypted for a pod of this node to its interface.
@@ -79,30 +86,44 @@ pub fn to_pod<A: Ip>(skb: &BareSkb<'_>, packet: &Packet<A>) -> Way {
 
 #[inline(never)]
 fn deliver<A: Ip>(skb: &BareSkb<'_>, packet: &Packet<A>) -> Way {
-    const OWN_POD: u32 = IpcacheValue::POD | IpcacheValue::LOCAL;
-    let is_to_pod =
-        A::ipcache(&packet.tuple.destination).is_some_and(|known| known.flags & OWN_POD == OWN_POD);
-    if !is_to_pod || packet.ttl <= 1 {
+    if !is_own_pod(&packet.tuple.destination) || !is_ordinary(packet, 0) {
         return Way::Stack;
     }
-    let mut next_hop = NextHop::default();
-    if !route::neighbour(skb, &packet.tuple, &mut next_hop) {
+    let mut neighbour = NeighbourAddress::default();
+    let ifindex = route::next_hop(skb, &packet.tuple, skb.segment_len(), &mut neighbour);
+    if ifindex == 0 {
         return Way::Stack;
     }
-    let sent = skb
-        .with_ethernet_header(&next_hop)
-        .and_then(|skb| translate::skb_ttl(skb.skb(), packet));
-    match sent {
-        Ok(()) => redirect(next_hop.ifindex),
-        Err(reason) => dropped(reason),
+    // The neighbour layer fills it in, asking for the link-layer address if it must.
+    let Some(skb) = skb.with_room_for_ethernet() else {
+        return Way::Stack;
+    };
+    if let Err(reason) = translate::skb_ttl(skb.skb(), packet) {
+        return dropped(reason);
     }
+    // SAFETY: the parameters are of that size and on the stack (5.10).
+    unsafe {
+        bpf_redirect_neigh(
+            ifindex,
+            (&raw mut neighbour).cast(),
+            size_of::<NeighbourAddress>() as i32,
+            0,
+        )
+    };
+    Way::Redirected
 }
 
 #[inline(always)]
-fn redirect(ifindex: u32) -> Way {
-    // SAFETY: takes numbers alone. An interface that is gone is found so when the kernel acts on it.
-    unsafe { bpf_redirect(ifindex, 0) };
-    Way::Redirected
+fn is_own_pod<A: Ip>(address: &A) -> bool {
+    const OWN_POD: u32 = IpcacheValue::POD | IpcacheValue::LOCAL;
+    A::ipcache(address).is_some_and(|known| known.flags & OWN_POD == OWN_POD)
+}
+
+/// True if a packet has hops left, and nothing between its network header and its transport header that
+/// routers look at.
+#[inline(always)]
+fn is_ordinary<A: Ip>(packet: &Packet<A>, link_len: usize) -> bool {
+    packet.ttl > 1 && usize::from(packet.transport_offset) == link_len + A::NETWORK_LEN
 }
 
 #[inline(always)]

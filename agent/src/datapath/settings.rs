@@ -18,14 +18,12 @@ pub struct Settings {
     shared: Arc<Mutex<Shared>>,
 }
 
-/// The WireGuard device, as the programs know it. Sizes are counted from the network header on.
+/// The WireGuard device, as the programs know it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct EncryptingDevice {
     /// Number of its interface.
     pub ifindex: u32,
-    /// Largest packet that it takes.
-    pub mtu_bytes: u32,
-    /// Largest packet that it can send to every peer.
+    /// Largest packet that it can send to every peer, counted from the network header on.
     pub mtu_least_bytes: u32,
 }
 
@@ -86,20 +84,26 @@ impl Settings {
         self.change(update)
     }
 
-    /// Tells the programs of the device that encrypts.
-    pub fn set_encrypting_device(&self, device: EncryptingDevice) -> Result<(), MapError> {
-        let set = |current: &mut DatapathConfig| {
-            current.encrypted_mtu = device.mtu_bytes;
-            current.encrypted_mtu_least = device.mtu_least_bytes;
-            current.encrypted_ifindex = device.ifindex;
-        };
-        let mut changed = self.lock().current;
-        set(&mut changed);
-        if changed == self.lock().current {
+    /// Tells the programs how large a packet the device that encrypts takes, in bytes.
+    pub fn set_encrypted_mtu(&self, mtu_bytes: u32) -> Result<(), MapError> {
+        if self.lock().current.encrypted_mtu == mtu_bytes {
             return Ok(());
         }
-        set(&mut self.lock().current);
+        self.lock().current.encrypted_mtu = mtu_bytes;
         self.raise_generation()
+    }
+
+    /// Tells the programs whither packets may go past the stack to be encrypted.
+    pub fn set_encrypting_device(&self, device: Option<EncryptingDevice>) -> Result<(), MapError> {
+        let mut shared = self.lock();
+        let mut changed = shared.current;
+        changed.encrypted_ifindex = device.map_or(0, |device| device.ifindex);
+        changed.encrypted_mtu_least = device.map_or(0, |device| device.mtu_least_bytes);
+        if changed == shared.current {
+            return Ok(());
+        }
+        shared.current = changed;
+        shared.map.set(0, changed, 0)
     }
 
     /// Has every known connection checked at its next packet. Before the settings are valid there

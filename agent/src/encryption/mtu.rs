@@ -62,6 +62,12 @@ pub fn tunnel(underlay: u32, endpoint: Family, ipv6_inside: bool) -> TunnelMtu {
     }
 }
 
+/// Largest packet of at most so many bytes that WireGuard does not pad: it does to 16 bytes.
+pub const fn without_padding(bytes: u32) -> u32 {
+    const PADDED_TO: u32 = 16;
+    bytes / PADDED_TO * PADDED_TO
+}
+
 /// MTU of the device: that of the widest of its tunnels. Routes narrow it for each peer, see
 /// [`route`]. `None` without peers.
 pub fn device(tunnels: impl IntoIterator<Item = TunnelMtu>) -> Option<u32> {

@@ -218,6 +218,7 @@ impl<A: AttachDevice> Encryption<A> {
         self.bring_device(&tunnels).await?;
         self.leave(&desired, &before).await?;
         let (device_state, changes) = self.bring_peers(&desired, &own).await?;
+        self.lead_past_stack(&tunnels)?;
         let waited_for = self.wait_for_answers(&desired, &own, &device_state).await?;
         let device = self.device.as_ref().context("the device was just made")?;
         let to_device = routes::Device {

@@ -23,9 +23,11 @@ const STRICT: i64 = 1;
 const LOOSE: i64 = 2;
 
 /// What our device needs, and why: family, setting, value.
-const OF_OUR_DEVICE: [(&str, &str, i64); 5] = [
+const OF_OUR_DEVICE: [(&str, &str, i64); 6] = [
     // Decrypted packets for pods come in here.
     ("ipv4", FORWARDING, 1),
+    // The stack asks for that of all interfaces, a program that asks for the route for this one's.
+    ("ipv6", FORWARDING, 1),
     ("ipv6", "disable_ipv6", 0),
     // Their sources are other nodes' pods, and what leads there are rules of ours: with marks and
     // exceptions the way back need not be this device.

@@ -93,9 +93,16 @@ impl Tunnels {
         self.device
     }
 
-    /// Largest packet that fits into every tunnel, in bytes. `None` without any.
+    /// Largest packet that fits into every tunnel, in bytes, whoever sends it. `None` without any.
+    ///
+    /// The device pads what comes without a route up to its own MTU, so that of a narrower tunnel leaves
+    /// no room for that.
     pub fn narrowest(&self) -> Option<u32> {
-        self.by_endpoint.values().map(|tunnel| tunnel.bytes).min()
+        let least = self.by_endpoint.values().map(|tunnel| tunnel.bytes).min()?;
+        if Some(least) == self.device {
+            return Some(least);
+        }
+        Some(mtu::without_padding(least))
     }
 
     /// MTU of the routes to a peer where it is less than that of the device.
@@ -160,7 +167,7 @@ mod tests {
         let tunnels =
             ways(of).tunnels(|interface| Some(if interface.0 == 2 { 1_500 } else { 9_000 }));
         assert_eq!(tunnels.device(), Some(8_940));
-        assert_eq!(tunnels.narrowest(), Some(1_340));
+        assert_eq!(tunnels.narrowest(), Some(1_328));
         let route = |endpoint| tunnels.route(endpoint);
         assert_eq!(route(endpoint(1)), Some(1_440));
         assert_eq!(route(endpoint(2)), Some(1_340));

@@ -42,11 +42,12 @@ enum Neighbour {
     Unknown,
 }
 
-/// Asks for the route of a packet with this tuple.
+/// Asks for the route of a packet with this tuple. Its length is looked at unless it is zero.
 #[inline(always)]
 fn find<'a, A: Ip>(
     hook: &impl Hook,
     tuple: &Tuple<A>,
+    total_len: u16,
     room: &'a mut MaybeUninit<FibLookup>,
 ) -> Result<(Neighbour, &'a FibLookup), DropReason> {
     let lookup = room.as_mut_ptr();
@@ -56,7 +57,7 @@ fn find<'a, A: Ip>(
         (*lookup).family = A::AF;
         (*lookup).protocol = tuple.protocol.0;
         (*lookup).ports = [0; 2];
-        (*lookup).total_len = 0;
+        (*lookup).total_len = total_len;
         (*lookup).ifindex = hook.ifindex();
         (*lookup).tos = 0;
         (*lookup).source = tuple.source.widen().0;
@@ -99,9 +100,11 @@ pub fn forget(next_hop: &mut NextHop) {
 #[inline(never)]
 pub fn resolve<A: Ip>(hook: &impl Hook, entry: &mut ConntrackValue<A>) -> bool {
     let mut room = MaybeUninit::uninit();
-    let route = find(hook, &entry.rewrite, &mut room);
+    let route = find(hook, &entry.rewrite, 0, &mut room);
     if let Ok((Neighbour::Known, lookup)) = route {
-        note(lookup, &mut entry.next_hop);
+        entry.next_hop.ifindex = lookup.ifindex;
+        entry.next_hop.destination_mac = bytemuck::cast(lookup.destination_mac);
+        entry.next_hop.source_mac = bytemuck::cast(lookup.source_mac);
         return true;
     }
     forget(&mut entry.next_hop);
@@ -125,36 +128,46 @@ fn leads_into_cluster<A: Ip>(tuple: &Tuple<A>) -> bool {
     A::ipcache(&tuple.destination).is_some()
 }
 
-/// Asks for the next hop of packets with this tuple. False if there is none, or it is not known how to
-/// reach it.
+/// Address of a neighbour (`struct bpf_redir_neigh`, include/uapi/linux/bpf.h).
+#[repr(C)]
+#[derive(Default)]
+pub struct NeighbourAddress {
+    family: u32,
+    address: [u32; 4],
+}
+
+/// Asks where packets of `len_bytes` from the network header on with this tuple go next. Returns the
+/// interface; 0 without a way that they fit.
 ///
 /// Not inlined: the parameters take an eighth of the stack.
 #[inline(never)]
-pub fn neighbour<A: Ip>(hook: &impl Hook, tuple: &Tuple<A>, next_hop: &mut NextHop) -> bool {
+pub fn next_hop<A: Ip>(
+    hook: &impl Hook,
+    tuple: &Tuple<A>,
+    len_bytes: u32,
+    neighbour: &mut NeighbourAddress,
+) -> u32 {
     let mut room = MaybeUninit::uninit();
-    let Ok((Neighbour::Known, lookup)) = find(hook, tuple, &mut room) else {
-        return false;
+    let Ok((_, lookup)) = find(hook, tuple, len_bytes as u16, &mut room) else {
+        return 0;
     };
-    note(lookup, next_hop);
-    true
-}
-
-#[inline(always)]
-fn note(lookup: &FibLookup, next_hop: &mut NextHop) {
-    next_hop.ifindex = lookup.ifindex;
-    next_hop.destination_mac = bytemuck::cast(lookup.destination_mac);
-    next_hop.source_mac = bytemuck::cast(lookup.source_mac);
+    // A gateway, or the receiver itself.
+    neighbour.family = lookup.family.into();
+    for word in 0..4 {
+        neighbour.address[word] = lookup.destination[word];
+    }
+    lookup.ifindex
 }
 
 /// True if there is a way for packets with this tuple that leads on from this node.
 #[inline(never)]
 pub fn leads_on<A: Ip>(hook: &impl Hook, tuple: &Tuple<A>) -> bool {
-    find(hook, tuple, &mut MaybeUninit::uninit()).is_ok()
+    find(hook, tuple, 0, &mut MaybeUninit::uninit()).is_ok()
 }
 
 /// The interface that packets with this tuple leave by.
 #[inline(always)]
 pub fn egress<A: Ip>(hook: &impl Hook, tuple: &Tuple<A>) -> Result<u32, DropReason> {
     let mut room = MaybeUninit::uninit();
-    find(hook, tuple, &mut room).map(|(_, lookup)| lookup.ifindex)
+    find(hook, tuple, 0, &mut room).map(|(_, lookup)| lookup.ifindex)
 }

@@ -6,7 +6,6 @@ use std::net::SocketAddr;
 use ebpf_abi::tcp::{ACK, SYN};
 use ebpf_abi::{Counter, DropReason, IpcacheValue as To, TrafficPath};
 
-use weir_agent::datapath::settings::EncryptingDevice;
 use weir_agent::lb::apply::LbMaps;
 
 use crate::network::{Addresses, at, families, ip};
@@ -332,13 +331,7 @@ fn opening_segments_are_made_to_fit_the_device() {
     // At an even offset, at odd ones, behind another option, at the end.
     let layouts = [0, 1, 3, 5, 7, 8];
     on_node_with(&encrypting(true), |node| {
-        let device = EncryptingDevice {
-            ifindex: 0,
-            mtu_bytes: MTU,
-            mtu_least_bytes: MTU,
-        };
-        let set = node.settings().set_encrypting_device(device);
-        set.expect("CONFIG");
+        node.settings().set_encrypted_mtu(MTU).expect("CONFIG");
         for of in families() {
             let headers = if of.remote.is_ipv4() { 40 } else { 60 };
             let fitting = (MTU - headers) as u16;

@@ -7,12 +7,10 @@ use ebpf_abi::tcp::ACK;
 use weir_agent::config::HostRouting;
 use weir_agent::datapath::settings::EncryptingDevice;
 
-use crate::network::{Addresses, at, families, ifindex, ip};
+use crate::network::{Addresses, at, families, ifindex};
 use crate::node::{Hook, Node, Verdict, encrypting, on_node_with};
-use crate::packet::{ETHERNET, Packet, assert_checksums};
+use crate::packet::{ETHERNET, Packet, extension};
 
-/// Of the device.
-const MTU: u32 = 1_420;
 /// Of the narrowest way to a peer.
 const MTU_LEAST: u32 = 1_380;
 const POD_OF_PEER: u32 = To::POD | To::PEER;
@@ -31,11 +29,15 @@ fn on_routing_node(test: impl FnOnce(&mut Node) + Send) {
 fn set_device(node: &Node, ifindex: u32) {
     let device = EncryptingDevice {
         ifindex,
-        mtu_bytes: MTU,
         mtu_least_bytes: MTU_LEAST,
     };
-    let set = node.settings().set_encrypting_device(device);
+    let set = node.settings().set_encrypting_device(Some(device));
     set.expect("CONFIG");
+}
+
+/// Makes the sender a pod of this node, and the receiver what the flags say.
+fn know_both(node: &mut Node, of: &Addresses, receiver: u32) {
+    node.know_all(&[(of.local.ip(), OWN_POD), (of.remote.ip(), receiver)]);
 }
 
 /// A datagram of a pod to a pod of the other node, of so many bytes from the network header on.
@@ -49,7 +51,7 @@ fn datagram(of: &Addresses, bytes: u32) -> Packet {
 fn what_a_pod_sends_to_a_peers_pod_goes_into_the_device() {
     on_routing_node(|node| {
         for of in families() {
-            node.know(of.remote.ip(), POD_OF_PEER);
+            know_both(node, &of, POD_OF_PEER);
             for packet in [
                 Packet::tcp(of.local, of.remote, ACK),
                 datagram(&of, MTU_LEAST),
@@ -70,23 +72,34 @@ fn what_a_pod_sends_to_a_peers_pod_goes_into_the_device() {
 fn what_is_out_of_the_ordinary_takes_the_way_through_the_stack() {
     on_routing_node(|node| {
         for of in families() {
-            node.know(of.remote.ip(), POD_OF_PEER);
+            know_both(node, &of, POD_OF_PEER);
             let packet = datagram(&of, 100);
             node.expect_untouched(Hook::PodFrom, &datagram(&of, MTU_LEAST + 1));
             node.expect_untouched(Hook::PodFrom, &packet.with(|it| it.ttl = 1));
             if of.local.is_ipv4() {
                 node.expect_untouched(Hook::PodFrom, &packet.with(|it| it.fragment = 185));
+                // Four bytes of "no operation".
+                node.expect_untouched(Hook::PodFrom, &packet.with(|it| it.options = vec![1; 4]));
+            } else {
+                let options = packet.with(|it| it.extensions = vec![extension(60, 8)]);
+                node.expect_untouched(Hook::PodFrom, &options);
             }
             // To a pod of this node, to a node, to an exception without a key, to nobody's.
             for flags in [OWN_POD, To::NODE | To::PEER, To::POD | To::CLEAR_ALLOWED] {
-                node.know(of.remote.ip(), flags);
+                know_both(node, &of, flags);
                 node.expect_untouched(Hook::PodFrom, &packet);
             }
-            node.know(of.remote2.ip(), POD_OF_PEER);
+            node.know_all(&[(of.local.ip(), OWN_POD), (of.remote2.ip(), POD_OF_PEER)]);
             node.expect_untouched(Hook::PodFrom, &packet);
 
+            // As the node itself, as another node's pod, as nobody known.
+            for flags in [To::NODE | To::LOCAL, POD_OF_PEER, 0] {
+                node.know_all(&[(of.local.ip(), flags), (of.remote.ip(), POD_OF_PEER)]);
+                node.expect_untouched(Hook::PodFrom, &packet);
+            }
+
             // Before there is a device.
-            node.know(of.remote.ip(), POD_OF_PEER);
+            know_both(node, &of, POD_OF_PEER);
             set_device(node, 0);
             node.expect_untouched(Hook::PodFrom, &packet);
             set_device(node, ifindex("other"));
@@ -119,7 +132,7 @@ fn unless_it_was_asked_for_the_stack_has_it_all() {
     on_node_with(&encrypting(true), |node| {
         set_device(node, ifindex("other"));
         for of in families() {
-            node.know(of.remote.ip(), POD_OF_PEER);
+            know_both(node, &of, POD_OF_PEER);
             node.expect_untouched(Hook::PodFrom, &datagram(&of, 100));
         }
     });
@@ -137,32 +150,29 @@ fn far(of: &Addresses) -> SocketAddr {
 
 #[test]
 fn what_was_decrypted_for_a_pod_goes_to_its_interface() {
-    const POD_MAC: [u8; 6] = [0x02, 0, 0, 0, 0x02, 0x02];
-    const PODS_MAC: [u8; 6] = [0x02, 0, 0, 0, 0x02, 0x01];
     on_routing_node(|node| {
         for of in families() {
-            node.know_all(&[(of.local.ip(), OWN_POD), (of.local2.ip(), OWN_POD)]);
-            let neighbour = format!("lladdr 02:00:00:00:02:02 dev pods");
-            ip(&format!("neighbour replace {} {neighbour}", of.local.ip()));
-            let packet = Packet::tcp(far(&of), of.local, ACK).with(|it| {
-                it.destination_mac = POD_MAC;
-                it.source_mac = PODS_MAC;
-            });
+            node.know(of.local.ip(), OWN_POD);
+            let packet = Packet::tcp(far(&of), of.local, ACK);
+            // The neighbour layer fills in the addresses later, known or not.
             let outcome = node.run_bytes(Hook::DeviceIn, &packet.bare_bytes());
+            assert_eq!(outcome.verdict, Verdict::Redirect, "{outcome}");
             let sent = packet.with(|it| it.ttl -= 1);
-            outcome.assert(Verdict::Redirect, &sent.bytes());
-            assert_checksums(&outcome.frame);
+            assert_eq!(outcome.frame[ETHERNET..], sent.bytes()[ETHERNET..]);
 
-            // At the end of its hops; to one whose link-layer address is not known; to the node.
-            let passes = |node: &mut Node, packet: Packet| {
+            // At the end of its hops; too large for the interface; to a pod that is not known; to the
+            // node.
+            let large = packet.with(|it| it.payload = vec![7; 1_501]);
+            for packet in [
+                packet.with(|it| it.ttl = 1),
+                large,
+                Packet::tcp(far(&of), of.local2, ACK),
+                Packet::tcp(far(&of), at(of.node, 80), ACK),
+            ] {
                 let bytes = packet.bare_bytes();
                 let outcome = node.run_bytes(Hook::DeviceIn, &bytes);
                 outcome.assert(Verdict::Pass, &bytes);
-            };
-            passes(node, packet.with(|it| it.ttl = 1));
-            passes(node, Packet::tcp(far(&of), of.local2, ACK));
-            passes(node, Packet::tcp(far(&of), at(of.node, 80), ACK));
-            assert_eq!(sent.bytes()[..ETHERNET], outcome.frame[..ETHERNET]);
+            }
         }
     });
 }

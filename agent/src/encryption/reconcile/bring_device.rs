@@ -22,9 +22,7 @@ const DEVICE_INTERVAL: Duration = Duration::from_millis(100);
 impl<A: AttachDevice> Encryption<A> {
     /// Makes or adopts the device, gives it its MTU, and attaches the programs.
     pub(super) async fn bring_device(&mut self, tunnels: &Tunnels) -> anyhow::Result<()> {
-        let configured = Some(self.config.wireguard.mtu.get()).filter(|mtu| *mtu != 0);
-        let mtu = |of_tunnels: Option<u32>| configured.or(of_tunnels).unwrap_or(MTU_WITHOUT_PEERS);
-        self.settings.mtu = mtu(tunnels.device());
+        self.settings.mtu = self.mtu(tunnels.device());
         if self.device.is_none() {
             let device = self.create().await?;
             // One that was kept while encryption ended: its peers have forgotten this node since.
@@ -40,14 +38,25 @@ impl<A: AttachDevice> Encryption<A> {
         let device = self.device.as_ref().context("the device was just made")?;
         device.set_mtu(&self.netlink, self.settings.mtu).await?;
         self.datapath
-            .set_encrypting_device(EncryptingDevice {
-                ifindex: device.index().0,
-                mtu_bytes: self.settings.mtu,
-                mtu_least_bytes: mtu(tunnels.narrowest()),
-            })
+            .set_encrypted_mtu(self.settings.mtu)
             .context("writing the settings")?;
         self.attach
             .attach(self.settings.name.as_str(), device.index())
+    }
+
+    fn mtu(&self, of_tunnels: Option<u32>) -> u32 {
+        let configured = Some(self.config.wireguard.mtu.get()).filter(|mtu| *mtu != 0);
+        configured.or(of_tunnels).unwrap_or(MTU_WITHOUT_PEERS)
+    }
+
+    /// Lets packets go past the stack into the device, now that it has programs and peers.
+    pub(super) fn lead_past_stack(&self, tunnels: &Tunnels) -> anyhow::Result<()> {
+        let device = self.device.as_ref().map(|device| EncryptingDevice {
+            ifindex: device.index().0,
+            mtu_least_bytes: self.mtu(tunnels.narrowest()),
+        });
+        let set = self.datapath.set_encrypting_device(device);
+        set.context("writing the settings")
     }
 
     /// What the device is. One that is gone or does not answer, as it was removed or its process
@@ -67,6 +76,10 @@ impl<A: AttachDevice> Encryption<A> {
             let reason = crate::error_chain(&error);
             tracing::error!(reason, "the device is lost and will be made again");
             self.device = None;
+            // What would go there past the stack is the stack's again, which reports what has no way.
+            if let Err(error) = self.datapath.set_encrypting_device(None) {
+                tracing::error!(reason = crate::error_chain(&error), "writing the settings");
+            }
             self.look_again();
             // Routes into it went with it.
             self.routed = None;

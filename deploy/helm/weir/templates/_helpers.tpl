@@ -45,7 +45,7 @@ app.kubernetes.io/part-of: weir
 {{- if and .Values.encryption.nodeEncryption (not .Values.encryption.enabled) -}}
 {{- fail "encryption.nodeEncryption has no effect without encryption.enabled" -}}
 {{- end -}}
-{{- if and (not .Values.bpf.hostLegacyRouting) (not (include "weir.replacesKubeProxy" .)) -}}
+{{- if and (eq (toString .Values.bpf.hostLegacyRouting) "false") (not (include "weir.replacesKubeProxy" .)) -}}
 {{- fail "bpf.hostLegacyRouting: false needs kubeProxyReplacement: answers to connections that kube-proxy translates would pass it by" -}}
 {{- end -}}
 {{- if and .Values.prometheus.podMonitor.enabled (not .Values.prometheus.enabled) -}}
@@ -75,7 +75,7 @@ app.kubernetes.io/part-of: weir
       "encryption" (dict
         "enabled" $v.encryption.enabled
         "node" $v.encryption.nodeEncryption
-        "hostRouting" (ternary "kernel" "bpf" $v.bpf.hostLegacyRouting)
+        "hostRouting" (ternary "bpf" "kernel" (eq (toString $v.bpf.hostLegacyRouting) "false"))
         "strictMode" $strict
         "wireguard" $wireguard)
       "flows" (dict "enabled" $v.hubble.enabled "capacity" $v.hubble.eventBufferCapacity)

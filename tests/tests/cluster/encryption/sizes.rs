@@ -76,9 +76,16 @@ fn one_way_is_narrower(cluster: &Cluster) -> Result<()> {
     node1.output("ip", &["route", "add", &way, "dev", UPLINK, "mtu", "1350"])?;
     only_routes_to_are_narrowed(node1, node3, 1_350 - OVERHEAD)?;
     let (asker, pod) = (cluster.pod("asker")?, pod_of(cluster, "node3")?);
+    let capture = cluster.underlay().capture(node3.name())?;
     for address in pod.address().both() {
         echoes_from(asker, address, 1_320)?;
+        ask_from(asker, address)?;
     }
+    let largest = largest_frame(&capture.finish()?);
+    ensure!(
+        largest <= ETHERNET + 1_350,
+        "{largest} bytes on a way of 1,350"
+    );
     Ok(())
 }
 
