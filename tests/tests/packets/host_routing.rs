@@ -112,7 +112,7 @@ fn what_is_out_of_the_ordinary_takes_the_way_through_the_stack() {
 fn segments_of_a_stream_are_measured_one_by_one() {
     on_routing_node(|node| {
         for of in families() {
-            node.know(of.remote.ip(), POD_OF_PEER);
+            know_both(node, &of, POD_OF_PEER);
             let packet =
                 Packet::tcp(of.local, of.remote, ACK).with(|it| it.payload = vec![7; 2_800]);
             let headers = packet.len() as u32 - 2_800;
