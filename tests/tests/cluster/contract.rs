@@ -167,7 +167,7 @@ fn an_upgrade_that_is_killed_is_ended_by_the_next_agent() -> Result<()> {
 /// The kernel's hash over the program at the uplink.
 fn balancer(agent: &Agent) -> Result<u64> {
     let attached = agent.attached_programs()?.into_iter();
-    let mut found = attached.filter(|(pin, _)| pin.starts_with("xdp_uplink-"));
+    let mut found = attached.filter(|(pin, _)| pin.starts_with("tc_uplink_in-"));
     Ok(found.next().context("a program at the uplink")?.1)
 }
 
