@@ -3,7 +3,7 @@
 use bytemuck::{Pod, Zeroable};
 
 use crate::layout::layout;
-use crate::{Addr4, Addr6};
+use crate::{Addr4, Addr6, Be16};
 
 /// What the agent tells the programs. All zero means "not configured yet": the programs then pass
 /// every packet untouched.
@@ -39,6 +39,10 @@ pub struct DatapathConfig {
     pub encrypted_mtu_least: u32,
     /// Number of the WireGuard device's interface; zero while there is none.
     pub encrypted_ifindex: u32,
+    /// UDP port of the WireGuard devices of all nodes.
+    pub encrypted_port_be: Be16,
+    /// Zero.
+    pub _pad: [u16; 3],
     /// Until then (`CLOCK_MONOTONIC`) the connection table may still be filled from that of another
     /// layout: what is not found in it may be known all the same. Zero almost always.
     pub carrying_over_until_ns: u64,
@@ -63,4 +67,4 @@ impl DatapathConfig {
 /// Bytes that the feature `wider-layout` adds.
 const WIDER: usize = if cfg!(feature = "wider-layout") { 8 } else { 0 };
 
-layout!(DatapathConfig, size = 72 + WIDER, node4 @ 8, node6 @ 12, snat_port_first @ 28, flags @ 44, encrypted_mtu @ 52, carrying_over_until_ns @ 64);
+layout!(DatapathConfig, size = 80 + WIDER, node4 @ 8, node6 @ 12, snat_port_first @ 28, flags @ 44, encrypted_mtu @ 52, carrying_over_until_ns @ 72);

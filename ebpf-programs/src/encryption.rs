@@ -6,18 +6,20 @@
 //! it, and hand the answers of remote backends to the balancer. The device carries bare IP packets:
 //! its buffers have no Ethernet header.
 
+use core::mem::size_of;
+
 use aya_ebpf::bindings::BPF_ANY;
 use ebpf_abi::conntrack::ConntrackKind;
 use ebpf_abi::event::ObservationPoint;
 use ebpf_abi::packet::{
-    self, Frame, IPV6_LEN, Ipv4Header, Ipv6Header, Packet, UdpHeader, ethertype,
+    self, ETHERNET_LEN, Frame, IPV6_LEN, Ipv4Header, Ipv6Header, Packet, UdpHeader, ethertype,
 };
 use ebpf_abi::traffic::{self, TrafficKey, TrafficPath, TrafficValue};
 use ebpf_abi::{
     Addr4, Addr6, Be16, Counter, DatapathConfig, DropReason, IpcacheValue, NodeId, Protocol, tcp,
 };
 
-use crate::access::{count, settings, traffic_of};
+use crate::access::{count, same, settings, traffic_of};
 use crate::balance::{self, Place, Verdict};
 use crate::emit;
 use crate::family::Ip;
@@ -29,6 +31,8 @@ use crate::steps::{conntrack, frontend, translate};
 
 /// Of the fragment field: what is not zero in all fragments but the first.
 const FRAGMENT_OFFSET: u16 = 0x1fff;
+/// First byte of such a header: version 4, five words.
+const IPV4_WITHOUT_OPTIONS: u8 = 0x45;
 
 /// The settings while encryption is on.
 #[inline(always)]
@@ -41,6 +45,38 @@ fn active() -> Option<&'static DatapathConfig> {
 #[inline(always)]
 pub fn is_encrypted(skb: &Skb<'_>) -> bool {
     active().is_some_and(|config| skb.mark() == config.encrypted_mark)
+}
+
+/// True if a buffer from the network is for this node's own device. What is inside is counted and
+/// observed there, if it can be decrypted.
+#[inline(always)]
+pub fn is_to_decrypt(skb: &Skb<'_>) -> bool {
+    let Some(config) = active() else { return false };
+    if skb.has_vlan_tag() {
+        return false;
+    }
+    let frame = skb.bytes();
+    match packet::network_protocol(&frame) {
+        Ok(ethertype::IPV4) => frame.read(ETHERNET_LEN).is_some_and(|ip: Ipv4Header| {
+            ip.version_ihl == IPV4_WITHOUT_OPTIONS
+                && ip.protocol == Protocol::UDP
+                && ip.destination == config.node4
+                && is_to_device(&frame, ETHERNET_LEN + size_of::<Ipv4Header>(), config)
+        }),
+        Ok(ethertype::IPV6) => frame.read(ETHERNET_LEN).is_some_and(|ip: Ipv6Header| {
+            ip.next_header == Protocol::UDP
+                && same(&ip.destination, &config.node6)
+                && is_to_device(&frame, ETHERNET_LEN + IPV6_LEN, config)
+        }),
+        _ => false,
+    }
+}
+
+/// Fragments but the first have no ports: what stands there may look like one, and passes all the same.
+#[inline(always)]
+fn is_to_device(frame: &Frame<'_>, offset: usize, config: &DatapathConfig) -> bool {
+    let udp = frame.read::<UdpHeader>(offset);
+    udp.is_some_and(|udp| udp.destination_port == config.encrypted_port_be)
 }
 
 /// True if a buffer about to leave by an uplink was dropped, as it would have left in clear text.

@@ -78,6 +78,9 @@ pub fn xdp_uplink(ctx: XdpContext) -> u32 {
 #[classifier]
 pub fn tc_uplink_in(ctx: TcContext) -> i32 {
     let skb = Skb::new(&ctx);
+    if encryption::is_to_decrypt(&skb) {
+        return TC_ACT_OK;
+    }
     skb.pull_headers();
     tc_code(balance::then_observe(
         &skb,

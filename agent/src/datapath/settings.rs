@@ -6,7 +6,7 @@ use std::net::IpAddr;
 use std::time::Duration;
 
 use aya::maps::{Array, MapData, MapError};
-use ebpf_abi::{Addr4, Addr6, DatapathConfig};
+use ebpf_abi::{Addr4, Addr6, Be16, DatapathConfig};
 
 use super::interfaces::UplinkAddresses;
 use crate::clock;
@@ -166,6 +166,7 @@ fn from_config(config: &Config) -> DatapathConfig {
         flow_report_seconds: config.flows.report_interval.get(),
         flags: flags(config),
         encrypted_mark: config.encryption.wireguard.firewall_mark.get(),
+        encrypted_port_be: Be16::new(config.encryption.wireguard.port.get() as u16),
         ..DatapathConfig::default()
     }
 }

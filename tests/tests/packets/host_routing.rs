@@ -1,12 +1,11 @@
 //! Packets of pods that go into the device that encrypts, and from it to pods, past the stack.
 
-use std::net::SocketAddr;
-
 use ebpf_abi::IpcacheValue as To;
 use ebpf_abi::tcp::ACK;
 use weir_agent::config::HostRouting;
 use weir_agent::datapath::settings::EncryptingDevice;
 
+use crate::device::far;
 use crate::network::{Addresses, at, families, ifindex};
 use crate::node::{Hook, Node, Verdict, encrypting, on_node_with};
 use crate::packet::{ETHERNET, Packet, extension};
@@ -136,16 +135,6 @@ fn unless_it_was_asked_for_the_stack_has_it_all() {
             node.expect_untouched(Hook::PodFrom, &datagram(&of, 100));
         }
     });
-}
-
-/// A sender of another node, see [`Packet::bare_bytes`].
-fn far(of: &Addresses) -> SocketAddr {
-    let text = if of.remote.is_ipv4() {
-        "8.0.2.5"
-    } else {
-        "2001:db8:86dd:2::5"
-    };
-    SocketAddr::new(text.parse().expect("an address"), of.remote.port())
 }
 
 #[test]

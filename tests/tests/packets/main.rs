@@ -16,6 +16,7 @@ mod turned;
 
 mod bad_input;
 mod carrying_over;
+mod device;
 mod encryption;
 mod events;
 mod forward;
