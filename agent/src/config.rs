@@ -95,8 +95,7 @@ impl Config {
         self.source.check(&mut findings);
         self.paths.check(&mut findings);
         self.load_balancer.check(&mut findings);
-        self.encryption
-            .check(self.load_balancer.enabled, &mut findings);
+        self.encryption.check(&self.load_balancer, &mut findings);
         self.flows.check(&mut findings);
         self.metrics.check(&mut findings);
         findings

@@ -35,17 +35,17 @@ pub struct DatapathConfig {
     pub encrypted_mark: u32,
     /// MTU of the WireGuard device, bytes from the network header on; zero while there is none.
     pub encrypted_mtu: u32,
-    /// The largest packet that every peer of the device can be sent, in the same bytes.
+    /// Until then (`CLOCK_MONOTONIC`) the connection table may still be filled from that of another
+    /// layout: what is not found in it may be known all the same. Zero almost always.
+    pub carrying_over_until_ns: u64,
+    /// The largest packet that every peer of the device can be sent, bytes from the network header on.
     pub encrypted_mtu_least: u32,
     /// Number of the WireGuard device's interface; zero while there is none.
     pub encrypted_ifindex: u32,
     /// UDP port of the WireGuard devices of all nodes.
-    pub encrypted_port_be: Be16,
+    pub encrypted_port: Be16,
     /// Zero.
     pub _pad: [u16; 3],
-    /// Until then (`CLOCK_MONOTONIC`) the connection table may still be filled from that of another
-    /// layout: what is not found in it may be known all the same. Zero almost always.
-    pub carrying_over_until_ns: u64,
     /// Zero.
     #[cfg(feature = "wider-layout")]
     pub _wider: u64,
@@ -67,4 +67,4 @@ impl DatapathConfig {
 /// Bytes that the feature `wider-layout` adds.
 const WIDER: usize = if cfg!(feature = "wider-layout") { 8 } else { 0 };
 
-layout!(DatapathConfig, size = 80 + WIDER, node4 @ 8, node6 @ 12, snat_port_first @ 28, flags @ 44, encrypted_mtu @ 52, carrying_over_until_ns @ 72);
+layout!(DatapathConfig, size = 80 + WIDER, node4 @ 8, node6 @ 12, snat_port_first @ 28, flags @ 44, encrypted_mtu @ 52, carrying_over_until_ns @ 56, encrypted_mtu_least @ 64, encrypted_port @ 72);

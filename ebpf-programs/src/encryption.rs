@@ -60,13 +60,13 @@ pub fn is_to_decrypt(skb: &Skb<'_>) -> bool {
         Ok(ethertype::IPV4) => frame.read(ETHERNET_LEN).is_some_and(|ip: Ipv4Header| {
             ip.version_ihl == IPV4_WITHOUT_OPTIONS
                 && ip.protocol == Protocol::UDP
-                && ip.destination == config.node4
                 && is_to_device(&frame, ETHERNET_LEN + size_of::<Ipv4Header>(), config)
+                && is_own_node(&ip.destination, &config.node4)
         }),
         Ok(ethertype::IPV6) => frame.read(ETHERNET_LEN).is_some_and(|ip: Ipv6Header| {
             ip.next_header == Protocol::UDP
-                && same(&ip.destination, &config.node6)
                 && is_to_device(&frame, ETHERNET_LEN + IPV6_LEN, config)
+                && is_own_node(&ip.destination, &config.node6)
         }),
         _ => false,
     }
@@ -76,7 +76,15 @@ pub fn is_to_decrypt(skb: &Skb<'_>) -> bool {
 #[inline(always)]
 fn is_to_device(frame: &Frame<'_>, offset: usize, config: &DatapathConfig) -> bool {
     let udp = frame.read::<UdpHeader>(offset);
-    udp.is_some_and(|udp| udp.destination_port == config.encrypted_port_be)
+    udp.is_some_and(|udp| udp.destination_port == config.encrypted_port)
+}
+
+/// The first address of the uplinks need not be the one that others know the node by.
+#[inline(always)]
+fn is_own_node<A: Ip>(address: &A, first: &A) -> bool {
+    const OWN_NODE: u32 = IpcacheValue::NODE | IpcacheValue::LOCAL;
+    same(address, first)
+        || A::ipcache(address).is_some_and(|known| known.flags & OWN_NODE == OWN_NODE)
 }
 
 /// True if a buffer about to leave by an uplink was dropped, as it would have left in clear text.

@@ -65,10 +65,27 @@ pub struct Other {
     path: PathBuf,
 }
 
-/// Variable, suffix of the program, and the feature of `weir-agent` that it is built with.
-const OTHERS: [[&str; 3]; 2] = [
-    ["WEIR_OTHER_AGENT_BIN", "other-layout", "wider-layout"],
-    ["WEIR_OTHER_PROGRAMS_BIN", "other-programs", "program-log"],
+/// How an agent that differs is built and called.
+struct OtherSpec {
+    /// The variable through which tests find it.
+    variable: &'static str,
+    /// File name.
+    program: &'static str,
+    /// Feature of `weir-agent`.
+    feature: &'static str,
+}
+
+const OTHERS: [OtherSpec; 2] = [
+    OtherSpec {
+        variable: "WEIR_OTHER_AGENT_BIN",
+        program: "weir-agent-other-layout",
+        feature: "wider-layout",
+    },
+    OtherSpec {
+        variable: "WEIR_OTHER_PROGRAMS_BIN",
+        program: "weir-agent-other-programs",
+        feature: "program-log",
+    },
 ];
 
 /// The agent and the command line, as the tests expect to find them.
@@ -101,14 +118,17 @@ impl Binaries {
     pub fn build_for_tests(workspace: &Workspace, profile: Profile) -> anyhow::Result<Self> {
         // First: cargo puts all agents into the same place, where the usual one belongs.
         let mut others = Vec::new();
-        for [variable, suffix, feature] in OTHERS {
-            let features = format!("--features=weir-agent/{feature}");
+        for other in OTHERS {
+            let features = format!("--features=weir-agent/{}", other.feature);
             let packages = ["build", "--package=weir-agent", "--package=weir"];
             let made = build(workspace, profile, &[&packages[..], &[&features]].concat())?;
             let agent = program(&made, "weir-agent")?;
-            let path = agent.with_file_name(format!("weir-agent-{suffix}"));
+            let path = agent.with_file_name(other.program);
             fs::copy(&agent, &path).with_context(|| format!("cannot write {}", path.display()))?;
-            others.push(Other { variable, path });
+            others.push(Other {
+                variable: other.variable,
+                path,
+            });
         }
         let binaries = Self::build(workspace, profile)?;
         Ok(Self { others, ..binaries })

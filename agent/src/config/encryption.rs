@@ -4,6 +4,7 @@ use std::path::PathBuf;
 
 use ipnet::IpNet;
 
+use super::load_balancer::LoadBalancer;
 use super::problem::Finding;
 use super::section::section;
 use super::value::{Count, Scalar, Seconds, choice};
@@ -238,8 +239,7 @@ impl Scalar for IpNet {
 }
 
 impl Encryption {
-    /// `balances`: Services are served by the agent.
-    pub(super) fn check(&self, balances: bool, findings: &mut Vec<Finding>) {
+    pub(super) fn check(&self, balancer: &LoadBalancer, findings: &mut Vec<Finding>) {
         if self.node && !self.enabled {
             findings.push(Finding::new(
                 "encryption.node",
@@ -247,12 +247,21 @@ impl Encryption {
                 "set encryption.enabled to true as well",
             ));
         }
-        if self.enabled && self.host_routing == HostRouting::Bpf && !balances {
+        if self.enabled && self.host_routing == HostRouting::Bpf && !balancer.enabled {
             findings.push(Finding::new(
                 "encryption.hostRouting",
                 "is bpf while loadBalancer.enabled is false: answers to connections that kube-proxy \
                  or another translates in the node's stack would pass it by",
                 "choose kernel, or have Services served by the agent alone",
+            ));
+        }
+        let (port, snat_ports) = (self.wireguard.port.get(), &balancer.snat_ports);
+        let taken = u32::from(snat_ports.first)..=u32::from(snat_ports.last);
+        if self.enabled && balancer.enabled && taken.contains(&port) {
+            findings.push(Finding::new(
+                "encryption.wireguard.port",
+                "lies in loadBalancer.snatPorts: answers of backends would be taken for WireGuard's",
+                "choose a port outside of that range",
             ));
         }
         let mtu = self.wireguard.mtu.get();
@@ -301,7 +310,7 @@ mod tests {
             let mut encryption = Encryption::default();
             change(&mut encryption);
             let mut findings = Vec::new();
-            encryption.check(true, &mut findings);
+            encryption.check(&LoadBalancer::default(), &mut findings);
             findings.len()
         };
         assert_eq!(blamed(|_| ()), 0);
@@ -311,14 +320,20 @@ mod tests {
             host_routing: HostRouting::Bpf,
             ..Encryption::default()
         };
-        let refused = |encryption: &Encryption, balances| {
+        let refused = |encryption: &Encryption, enabled| {
+            let balancer = LoadBalancer {
+                enabled,
+                ..LoadBalancer::default()
+            };
             let mut findings = Vec::new();
-            encryption.check(balances, &mut findings);
+            encryption.check(&balancer, &mut findings);
             findings.len()
         };
         assert_eq!([true, false].map(|it| refused(&encryption, it)), [0, 1]);
         encryption.host_routing = HostRouting::Kernel;
         assert_eq!(refused(&encryption, false), 0);
+        encryption.wireguard.port = Count::new(LoadBalancer::default().snat_ports.last.into());
+        assert_eq!([true, false].map(|it| refused(&encryption, it)), [1, 0]);
         assert_eq!(blamed(|e| e.wireguard.mtu = Count::new(1_000)), 1);
         assert_eq!(blamed(|e| e.wireguard.route_table = Count::new(254)), 1);
     }

@@ -102,8 +102,17 @@ impl Settings {
         if changed == shared.current {
             return Ok(());
         }
+        shared.map.set(0, changed, 0)?;
         shared.current = changed;
-        shared.map.set(0, changed, 0)
+        Ok(())
+    }
+
+    /// Forgets whither packets may go unless it is this interface.
+    pub fn keep_encrypting_device(&self, ifindex: Option<u32>) -> Result<(), MapError> {
+        if ifindex == Some(self.lock().current.encrypted_ifindex) {
+            return Ok(());
+        }
+        self.set_encrypting_device(None)
     }
 
     /// Has every known connection checked at its next packet. Before the settings are valid there
@@ -166,7 +175,7 @@ fn from_config(config: &Config) -> DatapathConfig {
         flow_report_seconds: config.flows.report_interval.get(),
         flags: flags(config),
         encrypted_mark: config.encryption.wireguard.firewall_mark.get(),
-        encrypted_port_be: Be16::new(config.encryption.wireguard.port.get() as u16),
+        encrypted_port: Be16::new(config.encryption.wireguard.port.get() as u16),
         ..DatapathConfig::default()
     }
 }

@@ -95,8 +95,8 @@ impl Tunnels {
 
     /// Largest packet that fits into every tunnel, in bytes, whoever sends it. `None` without any.
     ///
-    /// The device pads what comes without a route up to its own MTU, so that of a narrower tunnel leaves
-    /// no room for that.
+    /// Without a route the device pads up to its own MTU, so for a narrower tunnel the size is one that
+    /// needs no padding.
     pub fn narrowest(&self) -> Option<u32> {
         let least = self.by_endpoint.values().map(|tunnel| tunnel.bytes).min()?;
         if Some(least) == self.device {

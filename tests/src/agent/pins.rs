@@ -34,8 +34,9 @@ impl Agent {
         ensure!(versions.len() == 1, "{versions:?}");
         let folder = format!("{PINS}/{}/links", versions[0]);
         self.place.run(|| {
-            let loaded: Result<Vec<_>, _> = loaded_programs().collect();
-            let tags: BTreeMap<_, _> = loaded?.iter().map(|it| (it.id(), it.tag())).collect();
+            // Programs of others may go while they are listed.
+            let loaded = loaded_programs().flatten();
+            let tags: BTreeMap<_, _> = loaded.map(|it| (it.id(), it.tag())).collect();
             let mut attached = BTreeMap::new();
             for file in fs::read_dir(&folder).with_context(|| format!("list {folder}"))? {
                 let file = file?;

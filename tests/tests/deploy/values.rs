@@ -113,7 +113,7 @@ fn what_cannot_be_done_is_refused_and_said() -> Result<()> {
             &["nodeEncryption has no effect"],
         ),
         (
-            &["bpf.hostLegacyRouting=false"],
+            &["bpf.hostLegacyRouting=false", "encryption.enabled=true"],
             "",
             &["hostLegacyRouting: false needs kubeProxyReplacement"],
         ),

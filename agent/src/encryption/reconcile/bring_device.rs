@@ -24,7 +24,13 @@ impl<A: AttachDevice> Encryption<A> {
     pub(super) async fn bring_device(&mut self, tunnels: &Tunnels) -> anyhow::Result<()> {
         self.settings.mtu = self.mtu(tunnels.device());
         if self.device.is_none() {
-            let device = self.create().await?;
+            let created = self.create().await;
+            // Another one than an earlier agent had, or none.
+            let index = created.as_ref().ok().map(|device| device.index().0);
+            self.datapath
+                .keep_encrypting_device(index)
+                .context("writing the settings")?;
+            let device = created?;
             // One that was kept while encryption ended: its peers have forgotten this node since.
             if !routing::is_there(&self.netlink).await? {
                 device.forget_peers().await?;

@@ -45,7 +45,7 @@ app.kubernetes.io/part-of: weir
 {{- if and .Values.encryption.nodeEncryption (not .Values.encryption.enabled) -}}
 {{- fail "encryption.nodeEncryption has no effect without encryption.enabled" -}}
 {{- end -}}
-{{- if and (eq (toString .Values.bpf.hostLegacyRouting) "false") (not (include "weir.replacesKubeProxy" .)) -}}
+{{- if and .Values.encryption.enabled (eq (toString .Values.bpf.hostLegacyRouting) "false") (not (include "weir.replacesKubeProxy" .)) -}}
 {{- fail "bpf.hostLegacyRouting: false needs kubeProxyReplacement: answers to connections that kube-proxy translates would pass it by" -}}
 {{- end -}}
 {{- if and .Values.prometheus.podMonitor.enabled (not .Values.prometheus.enabled) -}}

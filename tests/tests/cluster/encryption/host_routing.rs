@@ -11,7 +11,7 @@ use crate::setting::{DATAGRAMS, HTTP, wait_for_web};
 
 /// Requests of each measurement; each is some ten packets.
 const REQUESTS: u32 = 200;
-/// Packets that a stack may pass on meanwhile: those sent while a pod's link-layer address is asked for.
+/// Packets that a stack may pass on meanwhile, such as errors of what the nodes themselves send.
 const STRAYS: u64 = 20;
 
 #[test]
