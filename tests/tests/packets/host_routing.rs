@@ -140,7 +140,8 @@ fn unless_it_was_asked_for_the_stack_has_it_all() {
 #[test]
 fn what_was_decrypted_for_a_pod_goes_to_its_interface() {
     on_routing_node(|node| {
-        for of in families() {
+        // Those that routes lead to on this kernel.
+        for of in node.families() {
             node.know(of.local.ip(), OWN_POD);
             let packet = Packet::tcp(far(&of), of.local, ACK);
             // The neighbour layer fills in the addresses later, known or not.
