@@ -2,9 +2,9 @@
 //!
 //! An encrypted packet is longer than the one inside it, by a fixed number of bytes
 //! ([`overhead`]). The padding to 16 bytes does not count: WireGuard never pads beyond the MTU of the
-//! route, or the device's for what comes without one ([`without_padding`]). The way below is told by [`way`], which asks the kernel for the route that encrypted packets
-//! take, with what it has learnt of their path's MTU; all ways are followed in
-//! [`super::ways`].
+//! route, or the device's for what comes without one ([`without_padding`]). The way below is told by
+//! [`way`], which asks the kernel for the route that encrypted packets take, with what it has learnt of
+//! their path's MTU; all ways are followed in [`super::ways`].
 
 use std::io;
 use std::net::IpAddr;
