@@ -232,12 +232,11 @@ fn leaves_in_clear<A: Ip>(
     tunnelled: bool,
     config: &DatapathConfig,
 ) -> bool {
-    const OWN: u32 = IpcacheValue::POD | IpcacheValue::LOCAL;
     let Some(known) = A::ipcache(destination) else {
         return false;
     };
-    let is_from_pod = || A::ipcache(source).is_some_and(|it| it.flags & OWN == OWN);
-    let Some(path) = traffic::path_in_clear(known, tunnelled, is_from_pod, config) else {
+    let Some(path) = traffic::path_in_clear(known, tunnelled, || source.is_own_pod(), config)
+    else {
         return false;
     };
     account(skb, known.node, path);

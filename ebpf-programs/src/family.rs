@@ -49,6 +49,12 @@ pub trait Ip: Address {
     fn is_unset(self) -> bool;
     /// Whose address this is.
     fn ipcache(address: &Self) -> Option<IpcacheValue>;
+    /// True if it is the address of a pod of this node.
+    #[inline(always)]
+    fn is_own_pod(&self) -> bool {
+        const OWN_POD: u32 = IpcacheValue::POD | IpcacheValue::LOCAL;
+        Self::ipcache(self).is_some_and(|known| known.flags & OWN_POD == OWN_POD)
+    }
     /// This CPU's room for opening a connection.
     fn pending() -> Option<&'static mut Pending<Self>>;
     /// The address as log lines take it.

@@ -63,7 +63,7 @@ fn encrypt<A: Ip>(skb: &Skb<'_>, packet: &Packet<A>, config: &DatapathConfig) ->
         || skb.segment_len() > config.encrypted_mtu_least
         || !is_ordinary(packet, ETHERNET_LEN)
         // The stack would not pass on what a pod sends as the node, and peers would take it for that.
-        || !is_own_pod(&packet.tuple.source)
+        || !packet.tuple.source.is_own_pod()
     {
         return Way::Stack;
     }
@@ -86,7 +86,7 @@ pub fn to_pod<A: Ip>(skb: &BareSkb<'_>, packet: &Packet<A>) -> Way {
 
 #[inline(never)]
 fn deliver<A: Ip>(skb: &BareSkb<'_>, packet: &Packet<A>) -> Way {
-    if !is_own_pod(&packet.tuple.destination) || !is_ordinary(packet, 0) {
+    if !packet.tuple.destination.is_own_pod() || !is_ordinary(packet, 0) {
         return Way::Stack;
     }
     let mut neighbour = NeighbourAddress::default();
@@ -111,12 +111,6 @@ fn deliver<A: Ip>(skb: &BareSkb<'_>, packet: &Packet<A>) -> Way {
         )
     };
     Way::Redirected
-}
-
-#[inline(always)]
-fn is_own_pod<A: Ip>(address: &A) -> bool {
-    const OWN_POD: u32 = IpcacheValue::POD | IpcacheValue::LOCAL;
-    A::ipcache(address).is_some_and(|known| known.flags & OWN_POD == OWN_POD)
 }
 
 /// True if a packet has hops left, and nothing between its network header and its transport header that

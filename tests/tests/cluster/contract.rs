@@ -88,9 +88,7 @@ fn other_programs_and_back_cost_nothing() -> Result<()> {
         for node in cluster.nodes() {
             let agent = node.agent()?;
             let before = balancer(agent)?;
-            agent.kill9()?;
-            agent.install(program);
-            agent.start()?;
+            replace(agent, program)?;
             ensure!(agent.status()?.is_adopted(), "{}", agent.log_tail(30));
             ensure!(balancer(agent)? != before, "it is another program");
         }
@@ -128,9 +126,7 @@ fn to_another_layout_and_back(name: &str, config: AgentConfig) -> Result<()> {
     for program in [Binary::OtherAgent, Binary::Agent] {
         for node in cluster.nodes() {
             let agent = node.agent()?;
-            agent.kill9()?;
-            agent.install(program);
-            agent.start()?;
+            replace(agent, program)?;
             assert_carried_over(agent)?;
         }
         a_moment()?;
@@ -162,6 +158,13 @@ fn an_upgrade_that_is_killed_is_ended_by_the_next_agent() -> Result<()> {
     assert_eq!(agent.pinned_versions()?.len(), 1);
     a_moment()?;
     load.stop()?.assert_nothing_lost()
+}
+
+/// Kills a node's agent and starts another build in its place.
+fn replace(agent: &Agent, build: Binary) -> Result<()> {
+    agent.kill9()?;
+    agent.install(build);
+    agent.start()
 }
 
 /// The kernel's hash over the program at the uplink.

@@ -137,3 +137,20 @@ fn values_become_the_settings_that_they_are_about() -> Result<()> {
     assert_eq!(open.metrics.listen.to_string(), "0.0.0.0:9962");
     Ok(())
 }
+
+/// Agents end encryption before the process goes that decrypts what others still send.
+#[test]
+fn encryption_can_end_before_the_service_of_its_device() -> Result<()> {
+    if !is_available() {
+        return Ok(());
+    }
+    let values = ["encryption.enabled=true", "encryption.nodeEncryption=true"];
+    let objects = chart(
+        &values,
+        "config: {encryption: {enabled: false, node: false}}",
+    )?;
+    assert!(!configuration(&objects)?.encryption.enabled);
+    let names: Vec<&Value> = containers(&objects).map(|it| &it["name"]).collect();
+    assert!(names.contains(&&Value::from("wireguard")), "{names:?}");
+    Ok(())
+}
