@@ -11,10 +11,6 @@ use crate::toolchain::{Flavor, Toolchain};
 /// The binaries of package `ebpf-programs`; each becomes one object of the same name.
 pub const BINARIES: [&str; 2] = ["weir-datapath", "weir-bench"];
 
-/// Folder in the workspace's target folder for builds of the programs beside that of the embedded
-/// object, which lies with its build script. They share what they compile for this machine.
-pub const TARGET_FOLDER: &str = "ebpf";
-
 const TARGET: &str = "bpfel-unknown-none";
 
 /// What to compile, and where to.

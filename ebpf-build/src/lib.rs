@@ -18,7 +18,7 @@ mod environment;
 mod places;
 mod toolchain;
 
-pub use compile::{BINARIES, CompileError, Compiled, Request, TARGET_FOLDER, clippy, compile};
+pub use compile::{BINARIES, CompileError, Compiled, Request, clippy, compile};
 pub use places::Places;
 pub use toolchain::{
     Compiler, Flavor, Linker, Missing, MissingToolchain, OLDEST_COMPILER, Toolchain,

@@ -88,6 +88,10 @@ const OTHERS: [OtherSpec; 2] = [
     },
 ];
 
+/// Some test: with one among the targets, cargo chooses the features of dependencies as it does for all
+/// tests. Without, a quarter of the crates would be compiled once more.
+const WITH_TESTS: &str = "--test=flow_allocations";
+
 /// The agent and the command line, as the tests expect to find them.
 #[derive(Clone, Debug)]
 pub struct Binaries {
@@ -100,28 +104,38 @@ pub struct Binaries {
 }
 
 impl Binaries {
-    /// Builds both.
-    pub fn build(workspace: &Workspace, profile: Profile) -> anyhow::Result<Self> {
-        let made = build(
-            workspace,
-            profile,
-            &["build", "--package=weir-agent", "--package=weir"],
-        )?;
-        Ok(Self {
+    /// Builds both and, in the same go, what more `targets` select. Returns all executables as well.
+    ///
+    /// Packages are not selected: for each selection of packages cargo chooses the features of
+    /// dependencies anew, and compiles again those that differ.
+    pub fn build(
+        workspace: &Workspace,
+        profile: Profile,
+        targets: &[&str],
+    ) -> anyhow::Result<(Self, Vec<Executable>)> {
+        let both = ["build", "--bin=weir-agent", "--bin=weir"];
+        let made = build(workspace, profile, &[&both, targets].concat())?;
+        let binaries = Self {
             agent: program(&made, "weir-agent")?,
             others: Vec::new(),
             cli: program(&made, "weir")?,
-        })
+        };
+        Ok((binaries, made))
     }
 
-    /// Builds both, and the agents that differ.
+    /// Builds both as the tests have them.
+    pub fn build_with_tests(workspace: &Workspace, profile: Profile) -> anyhow::Result<Self> {
+        Ok(Self::build(workspace, profile, &[WITH_TESTS])?.0)
+    }
+
+    /// The same, and the agents that differ.
     pub fn build_for_tests(workspace: &Workspace, profile: Profile) -> anyhow::Result<Self> {
         // First: cargo puts all agents into the same place, where the usual one belongs.
         let mut others = Vec::new();
         for other in OTHERS {
             let features = format!("--features=weir-agent/{}", other.feature);
-            let packages = ["build", "--package=weir-agent", "--package=weir"];
-            let made = build(workspace, profile, &[&packages[..], &[&features]].concat())?;
+            let arguments = ["build", "--bin=weir-agent", WITH_TESTS, &features];
+            let made = build(workspace, profile, &arguments)?;
             let agent = program(&made, "weir-agent")?;
             let path = agent.with_file_name(other.program);
             fs::copy(&agent, &path).with_context(|| format!("cannot write {}", path.display()))?;
@@ -130,7 +144,7 @@ impl Binaries {
                 path,
             });
         }
-        let binaries = Self::build(workspace, profile)?;
+        let binaries = Self::build_with_tests(workspace, profile)?;
         Ok(Self { others, ..binaries })
     }
 

@@ -40,12 +40,8 @@ enum Name {
 /// Runs the measurement; its exit code is ours.
 pub fn run(workspace: &Workspace, options: &Options) -> anyhow::Result<ExitCode> {
     setup::ensure(workspace, &[Need::EbpfToolchain])?;
-    let binaries = Binaries::build(workspace, Profile::Release)?;
-    let made = artifacts::build(
-        workspace,
-        Profile::Release,
-        &["build", "--package=weir-tests", "--bins"],
-    )?;
+    let programs = ["--bin=weir-bench", "--bin=weir-traffic"];
+    let (binaries, made) = Binaries::build(workspace, Profile::Release, &programs)?;
     let mut command = Command::new(artifacts::program(&made, "weir-bench")?);
     command
         .current_dir(&workspace.root)

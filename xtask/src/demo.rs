@@ -46,12 +46,12 @@ fn assets() -> anyhow::Result<PathBuf> {
 pub fn run(workspace: &Workspace, options: &Options) -> anyhow::Result<ExitCode> {
     let assets = options.kubernetes.then(assets).transpose()?;
     setup::ensure(workspace, &[Need::EbpfToolchain, Need::NetworkTools])?;
-    let binaries = Binaries::build(workspace, Profile::Dev)?;
-    let made = artifacts::build(
-        workspace,
-        Profile::Dev,
-        &["build", "--package=weir-tests", "--bins"],
-    )?;
+    let programs = [
+        "--bin=weir-demo",
+        "--bin=weir-cluster",
+        "--bin=weir-traffic",
+    ];
+    let (binaries, made) = Binaries::build(workspace, Profile::Dev, &programs)?;
     let mut command = Command::new(artifacts::program(&made, "weir-demo")?);
     command
         .current_dir(&workspace.root)

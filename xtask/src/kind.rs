@@ -52,7 +52,7 @@ pub fn run(workspace: &Workspace, options: &Options) -> anyhow::Result<ExitCode>
         docker,
         tools: tools.map_err(anyhow::Error::msg)?,
     };
-    let binaries = Binaries::build(workspace, Profile::Dev)?;
+    let (binaries, _) = Binaries::build(workspace, Profile::Dev, &[])?;
     image::build(workspace, &cluster.docker, IMAGE, None)?;
     let tested = cluster.make().and_then(|()| cluster.test(&binaries.cli));
     let failed = !matches!(tested, Ok(true));

@@ -66,7 +66,7 @@ fn cargo(workspace: &Workspace, arguments: &[&str]) -> Command {
 /// Clippy by the compiler that builds the kernel programs, or why there is none.
 fn programs(workspace: &Workspace) -> Result<Command, String> {
     let toolchain = Toolchain::find().map_err(|missing| missing.to_string())?;
-    let target_dir = workspace.target.join(ebpf_build::TARGET_FOLDER);
+    let target_dir = workspace.target.join("ebpf");
     let request = Request {
         workspace: &workspace.root,
         target_dir: &target_dir,

@@ -43,12 +43,12 @@ pub fn build_some<'a>(
     suites: impl Iterator<Item = &'a SuiteSpec>,
 ) -> anyhow::Result<Vec<Executable>> {
     // Programs are told of only if they are asked for.
-    let mut arguments = ["test", "--no-run", "--bins"].map(str::to_owned).to_vec();
+    let mut arguments = ["build", "--bin=weir-cluster", "--bin=weir-traffic"]
+        .map(str::to_owned)
+        .to_vec();
     for suite in suites {
         arguments.push(format!("--test={}", suite.target));
     }
-    // What is in other packages too would be built there as well.
-    arguments.extend(["--package=weir-tests", "--package=weir-agent"].map(str::to_owned));
     let arguments: Vec<&str> = arguments.iter().map(String::as_str).collect();
     artifacts::build(workspace, profile, &arguments)
 }

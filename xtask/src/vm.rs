@@ -85,7 +85,7 @@ pub fn run(workspace: &Workspace, options: &Options) -> anyhow::Result<ExitCode>
     matrix.fetch_all(workspace)?;
     let (binaries, profile) = if options.bench {
         let profile = Profile::Release;
-        (Binaries::build(workspace, profile)?, profile)
+        (Binaries::build_with_tests(workspace, profile)?, profile)
     } else {
         let profile = Profile::Dev;
         (Binaries::build_for_tests(workspace, profile)?, profile)

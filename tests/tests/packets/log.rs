@@ -2,17 +2,16 @@
 
 use std::fs;
 use std::io;
-use std::path::Path;
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use ebpf_abi::DropReason;
 use ebpf_abi::tcp::SYN;
-use ebpf_build::{Request, Toolchain};
 use tokio_util::sync::CancellationToken;
 use tracing_subscriber::filter::LevelFilter;
 use weir_agent::config::LogLevel;
 use weir_agent::datapath::program_log::ProgramLog;
+use weir_tests::binary::Binary;
 
 use crate::network::families;
 use crate::node::{Hook, Node, Verdict, on_node_of, small_config};
@@ -21,27 +20,34 @@ use crate::packet::Packet;
 /// Lines may take so long on a machine busy with other tests.
 const SOON: Duration = Duration::from_secs(20);
 
-/// Compiles the programs with their log lines, or says why that cannot be done here.
+/// The programs of the agent that was built with their log lines, or says why there is none.
 fn debug_object() -> Option<Vec<u8>> {
-    let toolchain = match Toolchain::find() {
-        Ok(toolchain) => toolchain,
+    let agent = match Binary::OtherPrograms.path() {
+        Ok(agent) => agent,
         Err(missing) => {
-            let reason = missing.to_string();
-            let reason = reason.lines().next().unwrap_or_default();
-            println!("SKIPPED: programs with log lines cannot be built: {reason}");
+            println!("SKIPPED: `cargo xtask test` builds programs with log lines: {missing}");
             return None;
         }
     };
-    let package = Path::new(env!("CARGO_MANIFEST_DIR"));
-    let scratch = Path::new(env!("CARGO_TARGET_TMPDIR"));
-    let request = Request {
-        workspace: package.parent().expect("this package is in a workspace"),
-        target_dir: &scratch.with_file_name(ebpf_build::TARGET_FOLDER),
-        arch: std::env::consts::ARCH,
-        features: &["log"],
+    let agent = fs::read(&agent).unwrap_or_else(|error| panic!("{}: {error}", agent.display()));
+    let object = embedded_object(&agent).expect("an agent holds its programs");
+    // What follows it in the agent is of no interest to readers of ELF.
+    Some(agent[object..].to_vec())
+}
+
+/// Where in an executable the object for the kernel begins. It is aligned there.
+fn embedded_object(executable: &[u8]) -> Option<usize> {
+    const ALIGNMENT: usize = 8;
+    const MAGIC: &[u8] = b"\x7fELF";
+    /// `EM_BPF` of the kernel's `elf-em.h`, as it stands in the header.
+    const MACHINE: [u8; 2] = 247_u16.to_le_bytes();
+    const MACHINE_OFFSET: usize = 18;
+    let is_object = |at: &usize| {
+        let header = &executable[*at..];
+        header.starts_with(MAGIC) && header[MACHINE_OFFSET..].starts_with(&MACHINE)
     };
-    let compiled = ebpf_build::compile(&toolchain, request).expect("the programs compile");
-    Some(fs::read(compiled.objects.join("weir-datapath")).expect("the object"))
+    let mut places = (0..executable.len().saturating_sub(64)).step_by(ALIGNMENT);
+    places.find(is_object)
 }
 
 /// What a subscriber of the agent's log wrote.
