@@ -143,6 +143,7 @@ pub async fn run(loaded: Loaded) -> anyhow::Result<()> {
             datapath: maps.settings.clone(),
             attach: attached.clone(),
             state: state.clone(),
+            synced: synced.clone(),
         };
         tasks.spawn("end of encryption", {
             let (config, stop) = (config.clone(), tasks.token());

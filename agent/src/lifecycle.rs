@@ -16,5 +16,5 @@ pub mod signal;
 
 pub use drain::{Outcome, TaskSet};
 pub use pace::Pace;
-pub use ready::{Readiness, ReadyGuard};
+pub use ready::{InStep, Readiness, ReadyGuard};
 pub use signal::{Signal, Signals};

@@ -359,8 +359,16 @@ fn receive_packet<A: Ip>(skb: &BareSkb<'_>, packet: &Packet<A>) -> Decrypted {
     Decrypted::GoesOn(host_routing::to_pod(skb, packet))
 }
 
+/// What may be such an answer once its connection was carried over counts as one: the balancer drops it. The
+/// stack would answer it with a reset.
 #[inline(never)]
 fn is_from_remote<A: Ip>(packet: &Packet<A>) -> bool {
-    settings().is_some_and(|config| frontend::may_concern(packet, Place::Uplink, config))
-        && conntrack::find(packet).is_some_and(|entry| entry.kind == ConntrackKind::FROM_REMOTE)
+    let Some(config) = settings() else {
+        return false;
+    };
+    frontend::may_concern(packet, Place::Uplink, config)
+        && match conntrack::find(packet) {
+            Some(entry) => entry.kind == ConntrackKind::FROM_REMOTE,
+            None => conntrack::may_be_carried_over(packet, config),
+        }
 }

@@ -1,4 +1,5 @@
-//! Waiting for a condition with a deadline: the only kind of waiting in these tests.
+//! Waiting for a condition with a deadline or, for what must not happen, for some time: the only kinds of
+//! waiting in these tests.
 //!
 //! Deadlines are what a machine of the usual kind keeps by far. `WEIR_PATIENCE=4` makes all of them
 //! four times as long, for machines that are emulated.
@@ -27,6 +28,11 @@ static PATIENCE: LazyLock<u32> = LazyLock::new(|| {
 /// A time that something may take, on this machine.
 pub fn patiently(usual: Duration) -> Duration {
     usual * *PATIENCE
+}
+
+/// Lets so much time go by, on this machine.
+pub fn let_pass(usual: Duration) {
+    thread::sleep(patiently(usual));
 }
 
 /// Calls `look` until it returns a value, and returns that value.

@@ -87,7 +87,7 @@ section! {
             "rotateAfter" rotate_after: Seconds<0, 315_360_000> = Seconds::new(0),
             /// Time for the other nodes to learn a new key before it is used, or, when encryption is
             /// switched off, that they encrypt for this one no more.
-            "rotationGrace" rotation_grace: Seconds<1, 3_600> = Seconds::new(30),
+            "rotationGrace" rotation_grace: Seconds<1, 3_600> = Seconds::new(60),
             /// File with a secret of the cluster, the same on all nodes, from which pre-shared keys
             /// are made for each pair of nodes. Empty: none.
             "presharedSecretFile" preshared_secret_file: Option<PathBuf> = None,

@@ -19,6 +19,7 @@ use tokio::sync::watch;
 use super::desired::nodes::{KEY_ANNOTATION, NEXT_KEY_ANNOTATION};
 use super::key::PublicKey;
 use crate::source::kubernetes::record::Annotations;
+use crate::state::ClusterState;
 
 use seen::Seen;
 
@@ -53,6 +54,19 @@ impl Publication {
                     differs
                 });
                 Ok(())
+            }
+        }
+    }
+
+    /// Whether a key that comes stands where others read it: what was written may have come nowhere.
+    pub fn has_next(&self, node: &str, next: PublicKey, state: &ClusterState) -> bool {
+        match self {
+            // Written before anybody asks.
+            Self::Folder(_) => true,
+            Self::Node(_) => {
+                let published = state.node(node).map(|node| &node.annotations);
+                let published = published.and_then(|all| all.get(NEXT_KEY_ANNOTATION));
+                published.is_some_and(|published| *published == next.to_string())
             }
         }
     }

@@ -41,11 +41,13 @@ use super::{FirewallMark, InterfaceName, Port, RouteTable};
 use crate::config::{self, Config};
 use crate::datapath::encryption_maps::EncryptionMaps;
 use crate::datapath::settings::Settings;
-use crate::lifecycle::{Pace, ReadyGuard};
+use crate::lifecycle::{InStep, Pace, ReadyGuard};
 use crate::state::{Problem, SharedState};
 
 use answered::{Answered, keys_in_use};
 use findings::{fragmented_problem, problem, record_problem, silent_problems};
+use guard::Vanished;
+use own_keys::Announcement;
 use publish::KnownAccount;
 
 pub use remove::{Ending, remove};
@@ -89,11 +91,13 @@ pub struct Encryption<A> {
     keys: KeyStore,
     secret: Option<ClusterSecret>,
     published: Publication,
+    announcement: Announcement,
     process: ProcessPaths,
     netlink: Netlink,
     device: Option<Device>,
     maps: EncryptionMaps,
     guarded: GuardedRanges,
+    vanished: Vanished,
     ways: Ways,
     ids: Option<NodeIds>,
     /// What the maps hold; absent if that is to be read.
@@ -150,9 +154,11 @@ impl<A: AttachDevice> Encryption<A> {
             keys: KeyStore::open(&config.paths.state)?,
             guarded: GuardedRanges::below(&config.paths.state),
             host: HostSettings::below(&config.paths.sysctl),
+            vanished: Vanished::default(),
             ways: Ways::default(),
             secret: secret.transpose()?,
             published,
+            announcement: Announcement::default(),
             process: process_paths(config)?,
             netlink: Netlink::connect().context("opening rtnetlink")?,
             device: None,
@@ -193,6 +199,13 @@ impl<A: AttachDevice> Encryption<A> {
         self.published
             .write(&self.node_name, own.active.key.public(), next)
             .context("publishing this node's key")?;
+        if let Some(next) = next
+            && self
+                .published
+                .has_next(&self.node_name, next, &state.read())
+        {
+            self.announcement.seen(next);
+        }
         let (records, wrong) = self.published.read();
         let mut problems: Vec<_> = wrong.into_iter().map(record_problem).collect();
         let before = self.device_state().await;
@@ -290,7 +303,7 @@ pub async fn run<A: AttachDevice>(
         synced = trigger.synced.wait_for(|synced| *synced) => { synced?; }
     }
     let mut revision = trigger.state.subscribe();
-    let mut ready = Some(trigger.ready);
+    let mut ready = InStep::from(trigger.ready);
     let mut failure = String::new();
     let Reporter {
         snapshots,
@@ -305,13 +318,14 @@ pub async fn run<A: AttachDevice>(
         let begun = Instant::now();
         let (problems, changing) = match encryption.step(&trigger.state).await {
             Ok(mut step) => {
-                drop(ready.take());
+                ready.succeeded();
                 failure.clear();
                 step.snapshot.failed_steps = snapshots.borrow().failed_steps;
                 snapshots.send_replace(Arc::new(step.snapshot));
                 (step.problems, is_changing_keys(&step.desired))
             }
             Err(error) => {
+                ready.failed();
                 let reason = format!("{error:#}");
                 if reason != failure {
                     tracing::error!(

@@ -223,6 +223,11 @@ impl Prefix {
         self.0.prefix_len()
     }
 
+    /// Whether it is one address.
+    pub fn is_single(self) -> bool {
+        self.0.prefix_len() == self.0.max_prefix_len()
+    }
+
     /// Whether it is a range of IPv4 addresses.
     pub fn is_ipv4(self) -> bool {
         matches!(self.0, IpNet::V4(_))

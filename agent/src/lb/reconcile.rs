@@ -13,7 +13,7 @@ use super::apply::{Applier, ApplyError, LbMaps, read_back};
 use super::desired::{Desired, ThisNode, desired};
 use super::fit::{fit, forget_strangers, room_first};
 use super::plan::{Actual, Ids, plan};
-use crate::lifecycle::{Pace, ReadyGuard};
+use crate::lifecycle::{InStep, Pace, ReadyGuard};
 use crate::state::{ClusterState, Revisions, SharedState};
 
 /// Reporter of problems, as `ClusterState::set_problems` knows it.
@@ -135,7 +135,7 @@ pub async fn run<M: LbMaps>(
         answer = synced.wait_for(|synced| *synced) => drop(answer?),
     }
     let mut revision = inputs.state.subscribe();
-    let mut ready = Some(ready);
+    let mut ready = InStep::from(ready);
     let mut retry = RETRY_FIRST;
     let mut pace = Pace::at_most(SHARE, REST_MAX);
     // What the maps are in step with.
@@ -152,9 +152,10 @@ pub async fn run<M: LbMaps>(
             let basis = pass(&mut reconciler, &inputs);
             pace.took(begun.elapsed());
             if basis.is_some() {
-                ready.take();
+                ready.succeeded();
                 retry = RETRY_FIRST;
             } else {
+                ready.failed();
                 wait = retry;
                 retry = (retry * 2).min(RETRY_MAX);
             }

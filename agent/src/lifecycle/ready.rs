@@ -4,7 +4,13 @@
 //! of those still held answer the question "why not ready?". A part that fails drops its guard too,
 //! but ends its task with an error as well, and that stops the agent (see [`super::drain`]).
 
+use std::time::Duration;
+
 use tokio::sync::watch;
+use tokio::time::Instant;
+
+/// A part that fails for longer is not ready any more; what failed once is tried again before.
+const FAILING_MAX: Duration = Duration::from_secs(10);
 
 /// Hands out guards and knows which are still held.
 #[derive(Clone, Debug)]
@@ -84,10 +90,45 @@ impl Drop for ReadyGuard {
     }
 }
 
+/// A part that is brought in step again and again: not ready before the first success, nor when
+/// it has failed for a while.
+#[derive(Debug)]
+pub struct InStep {
+    name: &'static str,
+    readiness: Readiness,
+    guard: Option<ReadyGuard>,
+    failing_since: Option<Instant>,
+}
+
+impl From<ReadyGuard> for InStep {
+    fn from(guard: ReadyGuard) -> Self {
+        Self {
+            name: guard.name,
+            readiness: guard.readiness.clone(),
+            guard: Some(guard),
+            failing_since: None,
+        }
+    }
+}
+
+impl InStep {
+    /// It is in step.
+    pub fn succeeded(&mut self) {
+        self.failing_since = None;
+        self.guard = None;
+    }
+
+    /// An attempt failed, and is repeated.
+    pub fn failed(&mut self) {
+        let since = *self.failing_since.get_or_insert_with(Instant::now);
+        if self.guard.is_none() && since.elapsed() >= FAILING_MAX {
+            self.guard = Some(self.readiness.guard(self.name));
+        }
+    }
+}
+
 #[cfg(test)]
 mod tests {
-    use std::time::Duration;
-
     use super::*;
 
     #[test]
@@ -111,6 +152,28 @@ mod tests {
         drop(first);
         assert_eq!(readiness.pending(), ["attach"]);
         drop(second);
+        assert!(readiness.is_ready());
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_part_that_fails_for_long_is_not_ready_until_it_succeeds() {
+        let readiness = Readiness::new();
+        let mut part = InStep::from(readiness.guard("encrypt"));
+        part.failed();
+        tokio::time::advance(FAILING_MAX).await;
+        part.failed();
+        assert_eq!(readiness.pending(), ["encrypt"], "once, from the start");
+        part.succeeded();
+        assert!(readiness.is_ready());
+        part.failed();
+        tokio::time::advance(FAILING_MAX / 2).await;
+        part.failed();
+        assert!(readiness.is_ready(), "not yet");
+        tokio::time::advance(FAILING_MAX / 2).await;
+        part.failed();
+        part.failed();
+        assert_eq!(readiness.pending(), ["encrypt"]);
+        part.succeeded();
         assert!(readiness.is_ready());
     }
 

@@ -22,7 +22,7 @@ use crate::setting::{ECHO, HTTP, SOON, backends, ordinary, try_once, wait_for_we
 /// The client whose connections spread over all nodes.
 const EVERYWHERE: &str = "everywhere";
 /// How long nodes may take to see that the API server is back: their longest pause is half a minute.
-const BACK: Duration = Duration::from_mins(1);
+pub const BACK: Duration = Duration::from_mins(1);
 /// What is told of an API server that is away.
 const AWAY: &str = "cannot be followed since";
 /// What is told of what is served before an API server answered.

@@ -6,17 +6,20 @@ mod features;
 #[path = "contract/load.rs"]
 mod load;
 
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use anyhow::{Context, Result, ensure};
+use serde_json::Value;
 use weir_tests::agent::{Agent, AgentConfig};
 use weir_tests::binary::Binary;
+use weir_tests::traffic::server::HTTP_PORT;
 use weir_tests::{Losses, control_plane, wait};
 
 use self::load::{UnderLoad, a_moment};
 use crate::api_server;
+use crate::encryption::encrypting;
 use crate::privileges;
-use crate::setting::{SOON, ordinary, start_with_web};
+use crate::setting::{SOON, backends, ordinary, start_with_web};
 
 /// How often an agent is killed.
 const KILLS: u32 = 20;
@@ -134,6 +137,36 @@ fn to_another_layout_and_back(name: &str, config: AgentConfig) -> Result<()> {
     load.stop()?.assert_nothing_lost()
 }
 
+/// With all that can be on: encryption in strict mode, and objects from an API server.
+#[test]
+fn an_upgrade_of_encrypting_nodes_costs_nothing() -> Result<()> {
+    let is_skipped = skips(Binary::OtherAgent) || skips(Binary::OtherPrograms);
+    if is_skipped || !control_plane::is_available() {
+        return Ok(());
+    }
+    let (cluster, _control_plane) = api_server::start("encupgrade", encrypting(Value::Null))?;
+    for vip in cluster.vips(0) {
+        let all = backends(&cluster, vip, HTTP_PORT);
+        wait::until("all nodes to be peers", SOON, || {
+            api_server::must_reach(&cluster, vip, &all)
+        })?;
+    }
+    let load = UnderLoad::start_gently(&cluster)?;
+    for program in [Binary::OtherAgent, Binary::OtherPrograms, Binary::Agent] {
+        for node in cluster.nodes() {
+            replace(node.agent()?, program)?;
+        }
+        a_moment()?;
+    }
+    load.stop()?.assert_nothing_lost()?;
+    for node in cluster.nodes() {
+        let report = ["encrypt", "report", "--fail-on-clear"];
+        let text = node.agent()?.weir(&report)?;
+        ensure!(text.contains("encrypted"), "{text}");
+    }
+    Ok(())
+}
+
 /// Wherever an upgrade is caught, the next agent goes on from there, of whichever build it is.
 #[test]
 fn an_upgrade_that_is_killed_is_ended_by_the_next_agent() -> Result<()> {
@@ -148,9 +181,7 @@ fn an_upgrade_that_is_killed_is_ended_by_the_next_agent() -> Result<()> {
     for milliseconds in (100..1_500).step_by(100) {
         agent.install(builds.next().context("a cycle has no end")?);
         agent.launch()?;
-        let since = Instant::now();
-        let moment = wait::patiently(Duration::from_millis(milliseconds));
-        wait::until_true("it to be on its way", SOON, || since.elapsed() > moment)?;
+        wait::let_pass(Duration::from_millis(milliseconds));
         agent.kill9()?;
     }
     agent.install(Binary::Agent);

@@ -6,8 +6,9 @@ use std::time::Duration;
 use ebpf_abi::tcp::{ACK, SYN};
 use ebpf_abi::{Counter, DropReason};
 
+use crate::device::far;
 use crate::network::{at, families};
-use crate::node::{Hook, Node, Verdict, on_node};
+use crate::node::{Hook, Node, Verdict, encrypting, on_node, on_node_with, small_config};
 use crate::packet::{Packet, Transport};
 
 const SERVICE: u32 = 7;
@@ -61,6 +62,32 @@ fn unknown_connections_wait_while_others_are_carried_over_but_not_for_ever() {
             thread::sleep(AT_MOST);
             expect(node, Hook::UplinkOutForwarded, &answer, false);
             expect(node, Hook::Xdp, &request, false);
+        }
+    });
+}
+
+/// The stack would end the connection with a reset.
+#[test]
+fn answers_that_were_encrypted_wait_as_well() {
+    const AT_MOST: Duration = Duration::from_secs(60);
+    let port = small_config().load_balancer.snat_ports.first;
+    on_node_with(&encrypting(true), |node| {
+        for of in node.families() {
+            let answer = Packet::tcp(far(&of), at(of.node, port), ACK).bare_bytes();
+            let to_pod = Packet::tcp(far(&of), of.local, ACK).bare_bytes();
+            for (carrying_over, verdict) in [(true, Verdict::Drop), (false, Verdict::Pass)] {
+                let settings = node.settings();
+                let told = if carrying_over {
+                    settings.begin_carrying_over(AT_MOST)
+                } else {
+                    settings.end_carrying_over()
+                };
+                told.expect("CONFIG");
+                let outcome = node.run_bytes(Hook::DeviceIn, &answer);
+                assert_eq!(outcome.verdict, verdict, "{outcome}");
+                let outcome = node.run_bytes(Hook::DeviceIn, &to_pod);
+                assert_eq!(outcome.verdict, Verdict::Pass, "{outcome}");
+            }
         }
     });
 }

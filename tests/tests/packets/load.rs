@@ -5,13 +5,15 @@ use aya::programs::Program;
 use crate::node::{Need, on_node};
 
 /// What the verifier may look at per program before it gives up (`BPF_COMPLEXITY_LIMIT_INSNS`,
-/// from 5.2 on) is a million instructions; kernels differ in how well they prune.
-const INSTRUCTIONS_MAX: u32 = 250_000;
+/// from 5.2 on) is a million instructions; kernels differ in how well they prune. 6.1 looks at two and a
+/// half times as many as 6.18.
+const INSTRUCTIONS_MAX: u32 = 400_000;
 
 #[test]
 fn every_program_loads_with_room_to_the_verifiers_limits() {
     on_node(|node| {
         let mut count = 0;
+        let mut large = Vec::new();
         for (name, program) in node.programs() {
             let known = matches!(
                 program,
@@ -21,9 +23,12 @@ fn every_program_loads_with_room_to_the_verifiers_limits() {
             // Kernels before 5.16 do not tell.
             let verified = program.info().unwrap().verified_instruction_count();
             println!("{name}: {verified:?} instructions verified");
-            assert!(verified.is_none_or(|verified| verified < INSTRUCTIONS_MAX));
+            if verified.is_some_and(|verified| verified > INSTRUCTIONS_MAX) {
+                large.push(name);
+            }
             count += 1;
         }
+        assert!(large.is_empty(), "the verifier looks too long at {large:?}");
         assert_eq!(count, 15);
     });
 }

@@ -104,7 +104,7 @@ pub fn boot(
 fn command(emulator: &Emulator, kernel: &Path, initramfs: &Path, results: &Path) -> Command {
     let mut command = emulator.command();
     command
-        .args(["-cpu", CPU, "-smp", "1", "-m", "2G"])
+        .args(["-cpu", CPU, "-smp", "1", "-m", "3G"])
         .args(["-nodefaults", "-no-reboot", "-display", "none"])
         .args([
             "-serial",

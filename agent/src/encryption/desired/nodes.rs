@@ -180,11 +180,18 @@ impl<'a> Claims<'a> {
     /// The node's pods but those that an older node has, or that are none.
     fn take_pods(&mut self, node: &'a Node, single: Option<&Vec<Prefix>>) -> Vec<Prefix> {
         let ranges = node.pod_cidrs.iter().copied().map(Prefix::from);
-        let claimed: Vec<_> = ranges
+        let mut claimed: Vec<_> = ranges
             .chain(single.into_iter().flatten().copied())
             .collect();
+        // The widest first: what lies in another range of the node would come between that and the claims
+        // of others, which are compared with their neighbours alone.
+        claimed.sort_by_key(|prefix| prefix.length());
         let mut taken = Vec::with_capacity(claimed.len());
         for prefix in claimed {
+            let lies_in = self.overlapping(prefix);
+            if lies_in.is_some_and(|(_, owner)| owner == node.name) {
+                continue;
+            }
             match self.objection(prefix, node) {
                 None => {
                     self.pods.insert(prefix.address(), (prefix, &node.name));
@@ -210,19 +217,21 @@ impl<'a> Claims<'a> {
                 node.name
             ));
         }
+        let (other, owner) = self.overlapping(prefix)?;
+        Some(format!(
+            "{prefix} overlaps {other} of Node {owner}, which is older and keeps it: nothing in \
+             {prefix} is sent to {}",
+            node.name
+        ))
+    }
+
+    /// A range that was given to somebody and has an address in common with `prefix`.
+    fn overlapping(&self, prefix: Prefix) -> Option<(Prefix, &'a str)> {
         let before = self.pods.range(..=prefix.address()).next_back();
         let after = self.pods.range(prefix.address()..).next();
-        let (_, (other, owner)) = [before, after]
-            .into_iter()
-            .flatten()
-            .find(|(_, (other, _))| other.overlaps(prefix))?;
-        (*owner != node.name).then(|| {
-            format!(
-                "{prefix} overlaps {other} of Node {owner}, which is older and keeps it: nothing \
-                 in {prefix} is sent to {}",
-                node.name
-            )
-        })
+        let neighbours = [before, after].into_iter().flatten();
+        let mut neighbours = neighbours.map(|(_, given)| *given);
+        neighbours.find(|(other, _)| other.overlaps(prefix))
     }
 
     fn standing(&mut self, node: &'a Node, inputs: &Inputs<'_>) -> Standing {

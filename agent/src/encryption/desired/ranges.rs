@@ -101,7 +101,6 @@ pub fn ranges(
     };
     // What comes later counts.
     let mut ranges = Vec::new();
-    let guarded = |prefix: Prefix| (prefix, value(NodeId(0), IpcacheValue::POD));
     ranges.extend(
         strict
             .pod_cidrs
@@ -132,6 +131,20 @@ pub fn ranges(
     let mut ranges = ranges.into_iter().collect();
     allow(&mut ranges, strict);
     ranges
+}
+
+/// Guards ranges that nobody claims, where no wider one says whose they are.
+pub fn guard_more(ranges: &mut Ranges, unclaimed: &[Prefix], strict: &StrictMode) {
+    for prefix in unclaimed {
+        if !prefix.and_wider().any(|wider| ranges.contains_key(&wider)) {
+            ranges.extend([guarded(*prefix)]);
+        }
+    }
+    allow(ranges, strict);
+}
+
+fn guarded(prefix: Prefix) -> (Prefix, IpcacheValue) {
+    (prefix, value(NodeId(0), IpcacheValue::POD))
 }
 
 /// Ranges that nodes claim, and may not have got: they are pods' all the same, and nobody's peer. But

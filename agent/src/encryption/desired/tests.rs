@@ -3,7 +3,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use ebpf_abi::{IpcacheValue, NodeId};
 
 use super::nodes::{KEY_ANNOTATION, NEXT_KEY_ANNOTATION, Standing};
-use super::ranges::{NodeIds, ranges, without_routes};
+use super::ranges::{NodeIds, guard_more, ranges, without_routes};
 use super::routes::{Device, routing};
 use super::*;
 use crate::encryption::key::PrivateKey;
@@ -185,6 +185,26 @@ fn the_older_of_two_nodes_keeps_what_both_claim() {
     }
 }
 
+/// The narrower of two ranges that a node has does not hide the wider one from a younger node's claim.
+#[test]
+fn a_range_within_another_of_the_same_node_opens_no_gap() {
+    for pods in [
+        "10.8.0.0/16 10.8.0.0/24",
+        "10.8.0.0/24 10.8.0.0/16",
+        "10.8.0.0/16 10.8.5.0/24",
+        "10.8.5.0/24 10.8.0.0/16",
+    ] {
+        for claim in ["10.8.128.0/17", "10.8.0.128/25", "10.8.0.0/15"] {
+            let mut cluster = Cluster::new();
+            let owner = cluster.peer("owner", 2, "192.0.2.2", pods);
+            let thief = cluster.peer("thief", 9, "192.0.2.9", claim);
+            assert_eq!(cluster.allowed(thief), ["192.0.2.9/32"], "{pods} {claim}");
+            assert_eq!(cluster.allowed(owner), ["10.8.0.0/16", "192.0.2.2/32"]);
+            assert_eq!(cluster.problems(), ["Node thief spec.podCIDRs"], "{pods}");
+        }
+    }
+}
+
 #[test]
 fn nobody_gets_the_nodes_own_addresses_or_everything() {
     for pods in ["192.0.2.0/24", "0.0.0.0/0", "192.0.2.1/32"] {
@@ -292,6 +312,36 @@ fn allowed_ranges_may_be_larger_or_smaller_than_those_of_nodes() {
     );
     allow(&mut cluster, "172.16.0.0/12");
     assert_eq!(cluster.flags("172.16.0.0/12"), None);
+}
+
+#[test]
+fn ranges_that_nobody_claims_any_more_are_guarded_until_somebody_does() {
+    let mut cluster = Cluster::new();
+    cluster.peer("other", 2, "192.0.2.2", "10.1.2.0/24");
+    cluster.peer("wide", 3, "192.0.2.3", "10.4.0.0/16");
+    cluster.config.strict_mode.allowed_cidrs = vec!["10.1.3.128/25".parse().unwrap()];
+    let desired = cluster.desired();
+    let mut ids = NodeIds::default();
+    ids.follow(&desired);
+    let before = ranges(&desired, &cluster.state, &cluster.config, &ids);
+    let mut after = before.clone();
+    let unclaimed = ["10.1.2.0/24", "10.4.9.0/24", "10.1.3.0/24"].map(|it| it.parse().unwrap());
+    guard_more(&mut after, &unclaimed, &cluster.config.strict_mode);
+    let mut more = after
+        .iter()
+        .filter(|(prefix, value)| before.get(prefix) != Some(value));
+    let mut next = || {
+        more.next()
+            .map(|(prefix, value)| (prefix.to_string(), value.flags))
+    };
+    assert_eq!(next(), Some(("10.1.3.0/24".to_owned(), IpcacheValue::POD)));
+    let allowed = IpcacheValue::POD | IpcacheValue::CLEAR_ALLOWED;
+    assert_eq!(next(), Some(("10.1.3.128/25".to_owned(), allowed)));
+    assert_eq!(
+        next(),
+        None,
+        "what lies in a range of a node's is that node's"
+    );
 }
 
 #[test]

@@ -1,9 +1,9 @@
 //! The keys of this node: the one in use, and while it is being replaced, the one made known.
 
-use std::time::SystemTime;
+use std::time::{Duration, Instant, SystemTime};
 
 use super::Encryption;
-use crate::encryption::key::{KeyStoreError, StoredKey};
+use crate::encryption::key::{KeyStoreError, PublicKey, StoredKey};
 use crate::encryption::snapshot::Rotation;
 use crate::encryption::snapshot::handle::RotateError;
 
@@ -15,6 +15,29 @@ pub(super) struct OwnKeys {
     pub(super) next: Option<StoredKey>,
 }
 
+/// Since when the other nodes can know of the key that comes.
+///
+/// Not kept over a restart: the time begins anew, and a key that nobody could hear of is never used.
+#[derive(Clone, Copy, Debug, Default)]
+pub(super) struct Announcement(Option<(PublicKey, Instant)>);
+
+impl Announcement {
+    /// It was seen where the others read it.
+    pub(super) fn seen(&mut self, key: PublicKey) {
+        if self.0.is_none_or(|(known, _)| known != key) {
+            self.0 = Some((key, Instant::now()));
+        }
+    }
+
+    /// How long it is to be known before it is used.
+    fn left(&self, key: PublicKey, grace: Duration) -> Duration {
+        match self.0 {
+            Some((known, since)) if known == key => grace.saturating_sub(since.elapsed()),
+            _ => grace,
+        }
+    }
+}
+
 impl<A> Encryption<A> {
     /// The key in use and the one announced. A new key is announced for a while before it is used.
     pub(super) fn own_keys(&self) -> anyhow::Result<OwnKeys> {
@@ -23,7 +46,7 @@ impl<A> Encryption<A> {
         let age = |key: &StoredKey| now.duration_since(key.created).unwrap_or_default();
         let current = self.keys.load_or_create()?;
         if let Some(previous) = self.keys.previous()? {
-            if age(&current) < wireguard.rotation_grace.duration() {
+            if !self.time_to_use(current.key.public()).is_zero() {
                 return Ok(OwnKeys {
                     active: previous,
                     next: Some(current),
@@ -54,8 +77,14 @@ impl<A> Encryption<A> {
             old: own.active.key.public(),
             new: next.key.public(),
             began: next.created,
-            in_use_from: next.created + self.config.wireguard.rotation_grace.duration(),
+            in_use_from: SystemTime::now() + self.time_to_use(next.key.public()),
         })
+    }
+
+    /// How long the others still have to hear of a key before it is used.
+    fn time_to_use(&self, next: PublicKey) -> Duration {
+        let grace = self.config.wireguard.rotation_grace.duration();
+        self.announcement.left(next, grace)
     }
 
     /// Begins to replace the key. The next step makes the new one known.
@@ -64,10 +93,10 @@ impl<A> Encryption<A> {
         let next = match self.keys.rotate() {
             Ok(next) => next,
             Err(KeyStoreError::RotationUnfinished { .. }) => {
-                let grace = self.config.wireguard.rotation_grace.duration();
+                let new = current.key.public();
                 return Err(RotateError::InProgress {
-                    new: current.key.public(),
-                    in_use_from: current.created + grace,
+                    new,
+                    in_use_from: SystemTime::now() + self.time_to_use(new),
                 });
             }
             Err(error) => return Err(error.into()),
@@ -78,5 +107,28 @@ impl<A> Encryption<A> {
             next: Some(next),
         };
         Ok(self.rotation(&own).expect("there is a next key"))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::encryption::key::PrivateKey;
+
+    #[test]
+    fn time_passes_only_for_a_key_that_was_seen() {
+        let [one, other] = [(); 2].map(|()| PrivateKey::generate().public());
+        let mut announcement = Announcement::default();
+        let grace = Duration::from_millis(20);
+        std::thread::sleep(grace);
+        assert_eq!(announcement.left(one, grace), grace);
+        announcement.seen(one);
+        std::thread::sleep(grace);
+        announcement.seen(one);
+        assert_eq!(announcement.left(one, grace), Duration::ZERO);
+        assert_eq!(announcement.left(other, grace), grace);
+        announcement.seen(other);
+        assert!(announcement.left(other, Duration::from_mins(1)) > Duration::from_secs(50));
+        assert_eq!(announcement.left(one, grace), grace);
     }
 }

@@ -3,6 +3,7 @@
 use std::time::Duration;
 
 use anyhow::Context;
+use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
 
 use super::{AttachDevice, device_name, process_paths};
@@ -33,6 +34,8 @@ pub struct Ending<A> {
     pub attach: A,
     /// Where it shows whether this node's object still has a key.
     pub state: SharedState,
+    /// Whether that was read once.
+    pub synced: watch::Receiver<bool>,
 }
 
 impl<A: AttachDevice> Ending<A> {
@@ -98,9 +101,9 @@ impl<A: AttachDevice> Ending<A> {
         }
         let has_key = |state: &ClusterState| {
             let node = state.node(&config.node_name);
-            node.is_none_or(|node| node.annotations.contains_key(KEY_ANNOTATION))
+            node.is_some_and(|node| node.annotations.contains_key(KEY_ANNOTATION))
         };
-        while has_key(&self.state.read()) {
+        while !*self.synced.borrow() || has_key(&self.state.read()) {
             tokio::time::sleep(INTERVAL).await;
         }
     }

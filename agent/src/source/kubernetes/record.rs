@@ -68,10 +68,11 @@ pub(super) async fn keep(inputs: &Inputs, client: &Client) {
     let mut revision = inputs.state.subscribe();
     let mut backoff = Backoff::new(inputs.timing.pauses);
     let mut answers = Answers::new();
+    let mut has_started = false;
     loop {
         annotations.mark_unchanged();
-        pending.mark_unchanged();
-        let outcome = timeout(REQUEST, write(inputs, client)).await;
+        has_started |= pending.borrow_and_update().is_empty();
+        let outcome = timeout(REQUEST, write(inputs, client, has_started)).await;
         let error = match outcome {
             Ok(Ok(())) => None,
             Ok(Err(error)) => Some(describe(&error)),
@@ -155,7 +156,7 @@ fn tell(inputs: &Inputs, error: Option<&str>) {
         .update(|cluster| cluster.set_problems(REPORTER, problems));
 }
 
-async fn write(inputs: &Inputs, client: &Client) -> Result<(), Error> {
+async fn write(inputs: &Inputs, client: &Client, has_started: bool) -> Result<(), Error> {
     let settings = &inputs.settings.node;
     let mut wanted = inputs.record.annotations.borrow().clone();
     if !settings.publish && settings.taint.is_none() && wanted.is_empty() {
@@ -184,7 +185,7 @@ async fn write(inputs: &Inputs, client: &Client) -> Result<(), Error> {
         tracing::info!(taint, "taint removed");
     }
     if settings.publish
-        && let Some(change) = condition_change(&node, &pending, Timestamp::now())
+        && let Some(change) = condition_change(&node, &pending, has_started, Timestamp::now())
     {
         patch(
             &inputs.node_name,
@@ -245,14 +246,20 @@ fn taints_change(node: &api::Node, taint: &str) -> Option<Value> {
 }
 
 /// What makes the condition say whether the agent is ready; `None` if it does.
-fn condition_change(node: &api::Node, pending: &[&str], now: Timestamp) -> Option<Value> {
+fn condition_change(
+    node: &api::Node,
+    pending: &[&str],
+    has_started: bool,
+    now: Timestamp,
+) -> Option<Value> {
     let (status, reason, message) = if pending.is_empty() {
         let message = "the data plane of this node is in step with the cluster".to_owned();
         ("True", "InStep", message)
     } else {
+        let reason = if has_started { "OutOfStep" } else { "Starting" };
         (
             "False",
-            "Starting",
+            reason,
             format!("waits for: {}", pending.join(", ")),
         )
     };

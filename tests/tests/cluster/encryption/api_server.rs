@@ -1,14 +1,17 @@
 //! Keys that travel by the Node objects of a real API server.
 
-use anyhow::{Result, ensure};
-use serde_json::Value;
+use std::time::Duration;
+
+use anyhow::{Context, Result, ensure};
+use serde_json::{Value, json};
+use weir_tests::agent::Agent;
 use weir_tests::cluster::{Node, Pod};
 use weir_tests::control_plane;
-use weir_tests::traffic::server::HTTP_PORT;
+use weir_tests::traffic::server::{ECHO_PORT, HTTP_PORT};
 use weir_tests::wait;
 
-use super::{KEY, assert_unreadable, encrypting, look, wait_for_answers};
-use crate::api_server::{condition, must_reach, object_of, start};
+use super::{KEY, assert_unreadable, encrypting, look, remote, wait_for_answers};
+use crate::api_server::{BACK, condition, must_reach, object_of, start};
 use crate::setting::{SOON, backends};
 
 #[test]
@@ -61,6 +64,60 @@ fn nodes_become_peers_by_their_objects_and_leave_nothing_there() -> Result<()> {
     let said = uninstall(node2)?;
     ensure!(said.contains("were not removed"), "{said}");
     Ok(())
+}
+
+/// A key is announced and nobody can hear of it: it is not used until they have.
+#[test]
+fn a_key_changes_only_when_the_others_can_have_heard_of_it() -> Result<()> {
+    if !control_plane::is_available() {
+        return Ok(());
+    }
+    let grace = Duration::from_secs(1);
+    let settings = json!({ "wireguard": { "rotationGrace": format!("{}s", grace.as_secs()) } });
+    let (cluster, mut control_plane) = start("apirotate", encrypting(settings))?;
+    let asker = cluster.pod("asker")?;
+    let addresses = remote(&cluster)?.address().both();
+    wait_for_answers(asker, addresses)?;
+    let capture = look(&cluster)?;
+    let streams = addresses.map(|address| asker.stream(address, ECHO_PORT).start());
+    let agent = cluster.node(asker.node_name())?.agent()?;
+
+    control_plane.kill_api_server();
+    let before = key_in_use(agent)?;
+    agent.weir(&["encrypt", "rotate-key"])?;
+    for killed in [false, true] {
+        if killed {
+            agent.kill9()?;
+            agent.start()?;
+        }
+        wait::let_pass(grace * 3);
+        assert_eq!(key_in_use(agent)?, before);
+    }
+
+    control_plane.start_api_server()?;
+    wait::until("the new key to be in use", BACK, || {
+        let now = key_in_use(agent)?;
+        ensure!(now != before, "{now} is");
+        Ok(())
+    })?;
+    // The other nodes' pauses after the outage are longer than the grace of this test.
+    wait_for_answers(asker, addresses)?;
+    for stream in streams {
+        for report in stream?.stop()? {
+            ensure!(report.error.is_none(), "{report:?}");
+        }
+    }
+    assert_unreadable(&cluster, &capture.finish()?, 100)
+}
+
+/// The public key of a node's device.
+fn key_in_use(agent: &Agent) -> Result<String> {
+    let output = agent.weir_output(&["encrypt", "status", "-o", "json"])?;
+    let status: Value = serde_json::from_slice(&output.stdout)?;
+    let key = status["public_key"].as_str();
+    Ok(key
+        .with_context(|| format!("no key in {status}"))?
+        .to_owned())
 }
 
 /// Ends the agent and removes all of Weir; returns what is said about it.

@@ -7,6 +7,7 @@ use std::path::Path;
 use anyhow::{Context, Result, ensure};
 use serde_json::{Value, json};
 use weir_tests::cluster::Node;
+use weir_tests::manifest;
 use weir_tests::wait;
 
 use super::{
@@ -117,6 +118,48 @@ fn allowed_ranges_are_the_only_exception() -> Result<()> {
     let capture = look(&cluster)?;
     wait_for_answers(asker, [v4, v6])?;
     assert_unreadable(&cluster, &capture.finish()?, 10)
+}
+
+/// The object of a node goes, and those of its pods: they may live on, and the CNI's routes to them.
+#[test]
+fn the_range_of_a_node_that_is_gone_stays_guarded() -> Result<()> {
+    let cluster = start("enc-gone", Value::Null)?;
+    connect(&cluster)?;
+    let node1 = cluster.node("node1")?;
+    let agent = node1.agent()?;
+    let asker = cluster.pod("asker")?;
+    let addresses = remote(&cluster)?.address().both();
+    let plan = cluster.plan();
+    let here: Vec<_> = plan
+        .pods
+        .iter()
+        .filter(|pod| pod.node == 0)
+        .cloned()
+        .collect();
+    let capture = look(&cluster)?;
+    cluster.apply(&manifest::members(&plan.nodes[..1], &here))?;
+    wait::until("node2 to be no peer", SOON, || {
+        let peers = node1.output("wg", &["show", DEVICE, "peers"])?;
+        ensure!(peers.is_empty(), "{peers}");
+        Ok(())
+    })?;
+    for restarted in [false, true] {
+        if restarted {
+            agent.kill9()?;
+            agent.start()?;
+        }
+        let before = agent.status()?.counter(DROPPED);
+        for address in addresses {
+            must_not_answer(asker, address)?;
+        }
+        ensure!(
+            agent.status()?.counter(DROPPED) > before,
+            "they are dropped"
+        );
+    }
+    cluster.apply(&manifest::members(&plan.nodes, &plan.pods))?;
+    wait_for_answers(asker, addresses)?;
+    assert_pods_unreadable(&cluster, &capture.finish()?, 10)
 }
 
 /// A pod reaches no node in clear text either.

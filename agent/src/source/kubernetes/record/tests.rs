@@ -48,7 +48,8 @@ fn only_the_one_taint_is_removed_and_only_from_the_object_that_was_read() {
 
 #[test]
 fn the_condition_changes_with_readiness_and_keeps_its_time_of_transition() {
-    let change = condition_change(&node("{}"), &["attach", "apply services"], now()).unwrap();
+    let change =
+        condition_change(&node("{}"), &["attach", "apply services"], false, now()).unwrap();
     let condition = &change["status"]["conditions"][0];
     assert_eq!(condition["status"], "False");
     assert_eq!(condition["message"], "waits for: attach, apply services");
@@ -57,20 +58,30 @@ fn the_condition_changes_with_readiness_and_keeps_its_time_of_transition() {
     let starting = "{status: {conditions: [{type: Ready, status: 'True'}, {type: WeirReady, \
         status: 'False', reason: Starting, message: 'waits for: attach', \
         lastTransitionTime: '2025-01-01T00:00:00Z'}]}}";
-    assert_eq!(condition_change(&node(starting), &["attach"], now()), None);
-    let change = condition_change(&node(starting), &["encrypt"], now()).unwrap();
+    assert_eq!(
+        condition_change(&node(starting), &["attach"], false, now()),
+        None
+    );
+    let change = condition_change(&node(starting), &["encrypt"], false, now()).unwrap();
     let since = &change["status"]["conditions"][0]["lastTransitionTime"];
     assert_eq!(
         since, "2025-01-01T00:00:00Z",
         "it was not ready before either"
     );
-    let change = condition_change(&node(starting), &[], now()).unwrap();
+    let change = condition_change(&node(starting), &[], false, now()).unwrap();
     let condition = &change["status"]["conditions"][0];
     assert_eq!(
         (&condition["status"], &condition["reason"]),
         (&json!("True"), &json!("InStep"))
     );
     assert_eq!(condition["lastTransitionTime"], "2026-01-02T03:04:05Z");
+
+    let change = condition_change(&node("{}"), &["encrypt"], true, now()).unwrap();
+    let condition = &change["status"]["conditions"][0];
+    assert_eq!(
+        (&condition["status"], &condition["reason"]),
+        (&json!("False"), &json!("OutOfStep"))
+    );
 }
 
 #[tokio::test(start_paused = true)]
