@@ -7,11 +7,13 @@ use std::net::SocketAddr;
 use std::time::{Duration, SystemTime};
 
 use anyhow::{Context, Result, ensure};
+use serde_json::json;
+use weir_tests::agent::AgentConfig;
 use weir_tests::plan::{self, PodWiring};
 use weir_tests::traffic::server::HTTP_PORT;
 use weir_tests::{Cluster, Place, wait};
 
-use crate::setting::{HTTP, SOON, backends, ordinary, start_with_web};
+use crate::setting::{DATAGRAMS, HTTP, SOON, backends, ordinary, start_with_web};
 
 #[test]
 fn pods_of_a_bridge_are_found_and_served() -> Result<()> {
@@ -87,6 +89,29 @@ fn a_new_pod_is_attached_to_within_the_time_it_takes_to_start() -> Result<()> {
     println!("from the making of an interface to its programs: {windows:?}");
     let median = windows[windows.len() / 2];
     ensure!(median < wait::patiently(WITHIN), "{windows:?}");
+    Ok(())
+}
+
+/// In that window, here for good: what a pod dials is translated by its sockets.
+#[test]
+fn a_pod_that_is_not_attached_to_yet_reaches_services() -> Result<()> {
+    let config = AgentConfig {
+        more: json!({ "devices": { "pods": ["none-has-this-name"] } }),
+        ..AgentConfig::default()
+    };
+    let cluster = start_with_web(&ordinary("unattached").agents(config))?;
+    let asker = cluster.pod("asker")?;
+    let status = cluster.node(asker.node_name())?.agent()?.status()?;
+    let attached = status.0["datapath"]["interfaces"].to_string();
+    ensure!(!attached.contains(asker.host_interface()), "{attached}");
+    for address in plan::cluster_ip(0).both() {
+        let report = asker.http(address, HTTP).requests(60).parallel(4).run()?;
+        let reached: BTreeSet<SocketAddr> = report.backends.keys().copied().collect();
+        ensure!(report.failed == 0, "{address}: {report:?}");
+        assert_eq!(reached, backends(&cluster, address, HTTP_PORT), "{address}");
+        let report = asker.udp(address, DATAGRAMS).requests(50).run()?;
+        assert_eq!(report.failed, 0, "{address}: {report:?}");
+    }
     Ok(())
 }
 

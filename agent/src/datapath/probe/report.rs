@@ -167,12 +167,7 @@ fn rows(probe: &Probe) -> Vec<Row> {
         REQUIRED,
     );
     row("bpffs", &probe.bpffs, "pins", REQUIRED);
-    row(
-        "XDP links",
-        &probe.xdp_link,
-        "XDP by link",
-        "XDP by netlink",
-    );
+    row("XDP links", &probe.xdp_link, "XDP by link", REQUIRED);
     row("TCX", &probe.tcx, "TC by link", "TC by clsact filter");
     let per_packet = "ClusterIPs translated per packet";
     row(

@@ -1,10 +1,13 @@
 //! Keys that travel by the Node objects of a real API server.
 
+use std::fs;
 use std::time::Duration;
 
 use anyhow::{Context, Result, ensure};
+use base64::Engine as _;
+use base64::prelude::BASE64_STANDARD;
 use serde_json::{Value, json};
-use weir_tests::agent::Agent;
+use weir_tests::agent::{Agent, AgentConfig};
 use weir_tests::cluster::{Node, Pod};
 use weir_tests::control_plane;
 use weir_tests::traffic::server::{ECHO_PORT, HTTP_PORT};
@@ -74,7 +77,11 @@ fn a_key_changes_only_when_the_others_can_have_heard_of_it() -> Result<()> {
     }
     let grace = Duration::from_secs(1);
     let settings = json!({ "wireguard": { "rotationGrace": format!("{}s", grace.as_secs()) } });
-    let (cluster, mut control_plane) = start("apirotate", encrypting(settings))?;
+    let config = AgentConfig {
+        log_level: "debug".to_owned(),
+        ..encrypting(settings)
+    };
+    let (cluster, mut control_plane) = start("apirotate", config)?;
     let asker = cluster.pod("asker")?;
     let addresses = remote(&cluster)?.address().both();
     wait_for_answers(asker, addresses)?;
@@ -95,6 +102,7 @@ fn a_key_changes_only_when_the_others_can_have_heard_of_it() -> Result<()> {
     }
 
     control_plane.start_api_server()?;
+    let private_keys = private_keys(agent)?;
     wait::until("the new key to be in use", BACK, || {
         let now = key_in_use(agent)?;
         ensure!(now != before, "{now} is");
@@ -107,7 +115,28 @@ fn a_key_changes_only_when_the_others_can_have_heard_of_it() -> Result<()> {
             ensure!(report.error.is_none(), "{report:?}");
         }
     }
+    let object = object_of(&control_plane.client(), cluster.node(asker.node_name())?)?;
+    let status = agent.weir(&["status", "-o", "json"])?;
+    let told = fs::read_to_string(agent.log())? + &object.to_string() + &status;
+    for key in &private_keys {
+        ensure!(!told.contains(key), "a private key was told");
+    }
     assert_unreadable(&cluster, &capture.finish()?, 100)
+}
+
+/// The private keys of a node while one is being replaced, in the two forms that WireGuard's tools use.
+fn private_keys(agent: &Agent) -> Result<Vec<String>> {
+    let folder = agent.directory().join("state/encryption");
+    let mut forms = Vec::new();
+    for name in ["private-key", "private-key.previous"] {
+        let text = fs::read_to_string(folder.join(name)).context(name)?;
+        let key = text.lines().find_map(|line| line.strip_prefix("key: "));
+        let key = key.context("the line of the key")?.trim();
+        let bytes = BASE64_STANDARD.decode(key)?;
+        forms.push(key.to_owned());
+        forms.push(bytes.iter().map(|byte| format!("{byte:02x}")).collect());
+    }
+    Ok(forms)
 }
 
 /// The public key of a node's device.
