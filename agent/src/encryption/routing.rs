@@ -220,6 +220,16 @@ pub enum RoutingError {
         /// The rule.
         foreign: Foreign,
     },
+    /// A rule of someone else is about packets with our mark.
+    #[error(
+        "firewall mark {mark} is used by someone else: {foreign}. Give Weir's encryption another mark"
+    )]
+    MarkTaken {
+        /// The mark.
+        mark: FirewallMark,
+        /// The rule.
+        foreign: Foreign,
+    },
     /// The kernel refused.
     #[error("{doing}")]
     Io {

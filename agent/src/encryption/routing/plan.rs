@@ -47,7 +47,7 @@ impl fmt::Display for RoutingChange {
 /// The changes that make `actual` the same as `desired`, in their order; nothing if it is.
 ///
 /// # Errors
-/// Someone else uses the table or a priority.
+/// Someone else uses the table, a priority or the mark.
 pub fn plan(
     table: RouteTable,
     desired: &Routing,
@@ -171,6 +171,11 @@ fn refuse_foreign(
         if let Some(rule) = same_place {
             let priority = rule.priority;
             return Err(RoutingError::PriorityTaken { priority, foreign });
+        }
+        let theirs = to_rule(message).and_then(|rule| rule.selector.mark);
+        let same_mark = |rule: &&Rule| theirs.is_some() && rule.selector.mark == theirs;
+        if let Some((mark, _)) = desired.rules.iter().find(same_mark).and(theirs) {
+            return Err(RoutingError::MarkTaken { mark, foreign });
         }
     }
     Ok(())

@@ -278,8 +278,15 @@ fn the_kernel_has_what_it_was_told_and_nothing_is_left() {
 fn what_others_made_is_named_and_nothing_is_changed() {
     with_netlink(async |netlink| {
         let lookup = RuleAction::Table(table());
+        let marked = Selector {
+            mark: Some((mark(), u32::MAX)),
+            ..Selector::default()
+        };
         let desired = routing(
-            vec![rule(Family::V4, 100, Selector::default(), lookup)],
+            vec![
+                rule(Family::V4, 90, marked, RuleAction::Main),
+                rule(Family::V4, 100, Selector::default(), lookup),
+            ],
             routes(IfIndex(1)),
         );
         for (add, remove, expected) in [
@@ -305,6 +312,12 @@ fn what_others_made_is_named_and_nothing_is_changed() {
                 "rule delete priority 100",
                 "rule priority 100 is used by someone else: rule 100 that leads to table 7 (proto \
                  88)",
+            ),
+            (
+                "rule add protocol 88 priority 500 fwmark 0xe1f0 lookup 700",
+                "rule delete priority 500",
+                "firewall mark 0xe1f0 is used by someone else: rule 500: from all fwmark \
+                 0xe1f0/0xffffffff lookup 700 (proto 88)",
             ),
         ] {
             ip(add);
