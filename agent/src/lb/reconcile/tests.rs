@@ -66,12 +66,17 @@ fn pod(address: u8, account: &str) -> Change {
 struct Running {
     state: SharedState,
     balanced: Arc<ArcSwap<Balanced>>,
+    readiness: Readiness,
     _addresses: watch::Sender<BTreeSet<IpAddr>>,
     _task: tokio::task::JoinHandle<anyhow::Result<()>>,
 }
 
 impl Running {
     async fn start(changes: Vec<Change>) -> Self {
+        Self::over(MemoryMaps::default(), changes).await
+    }
+
+    async fn over(maps: MemoryMaps, changes: Vec<Change>) -> Self {
         let (state, balanced) = (SharedState::new(), Arc::default());
         state.update(|cluster| cluster.apply(changes));
         let (addresses, receiver) = watch::channel(BTreeSet::new());
@@ -87,7 +92,7 @@ impl Running {
             balanced: Arc::clone(&balanced),
         };
         let guard = readiness.guard("the first pass");
-        let reconciler = Reconciler::new(MemoryMaps::default(), 100).unwrap();
+        let reconciler = Reconciler::new(maps, 100).unwrap();
         let task = tokio::spawn(run(
             reconciler,
             inputs,
@@ -99,6 +104,7 @@ impl Running {
         Self {
             state,
             balanced,
+            readiness,
             _addresses: addresses,
             _task: task,
         }
@@ -133,4 +139,21 @@ async fn pods_ask_for_a_pass_where_slices_do_not_say_the_node_and_nowhere_else()
     assert!(running.passes_after(pod(2, "a")).await);
     assert!(running.passes_after(slice(2, Some("other"))).await);
     assert!(!running.passes_after(pod(1, "b")).await);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_node_whose_services_cannot_be_applied_is_not_ready_for_long() {
+    let maps = MemoryMaps {
+        failing_after: Some(0),
+        ..MemoryMaps::default()
+    };
+    let running = Running::over(maps, Vec::new()).await;
+    running
+        .state
+        .update(|cluster| cluster.apply(vec![service(), slice(1, Some("other"))]));
+    tokio::time::sleep(Duration::from_secs(5)).await;
+    assert!(running.balanced.load().failure.is_some());
+    assert!(running.readiness.is_ready(), "it may yet succeed");
+    tokio::time::sleep(Duration::from_secs(60)).await;
+    assert_eq!(running.readiness.pending(), ["the first pass"]);
 }
