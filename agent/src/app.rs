@@ -249,9 +249,15 @@ pub async fn run(loaded: Loaded) -> anyhow::Result<()> {
         async move {
             readiness.wait().await;
             tracing::info!("ready");
-            health.set_ready(true).await;
-            stop.cancelled().await;
-            Ok(())
+            let mut pending = readiness.subscribe();
+            loop {
+                let is_ready = pending.borrow_and_update().is_empty();
+                health.set_ready(is_ready).await;
+                tokio::select! {
+                    () = stop.cancelled() => return Ok(()),
+                    changed = pending.changed() => changed?,
+                }
+            }
         }
     });
     tasks.spawn("api", async move { api.serve(socket, &health, stop).await });

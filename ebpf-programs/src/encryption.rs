@@ -360,7 +360,7 @@ fn receive_packet<A: Ip>(skb: &BareSkb<'_>, packet: &Packet<A>) -> Decrypted {
 }
 
 /// What may be such an answer once its connection was carried over counts as one: the balancer drops it. The
-/// stack would answer it with a reset.
+/// stack would answer it with a reset. What a pod of this node gets is none.
 #[inline(never)]
 fn is_from_remote<A: Ip>(packet: &Packet<A>) -> bool {
     let Some(config) = settings() else {
@@ -369,6 +369,9 @@ fn is_from_remote<A: Ip>(packet: &Packet<A>) -> bool {
     frontend::may_concern(packet, Place::Uplink, config)
         && match conntrack::find(packet) {
             Some(entry) => entry.kind == ConntrackKind::FROM_REMOTE,
-            None => conntrack::may_be_carried_over(packet, config),
+            None => {
+                conntrack::may_be_carried_over(packet, config)
+                    && !packet.tuple.destination.is_own_pod()
+            }
         }
 }

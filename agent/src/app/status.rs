@@ -64,7 +64,11 @@ impl StatusSource for Status {
         } else {
             &CGROUP_PROGRAMS
         };
-        let waiting_for = self.readiness.pending();
+        let mut waiting_for = self.readiness.pending();
+        if self.readiness.has_started() {
+            // It fails, and is among the failures.
+            waiting_for.clear();
+        }
         let counters = self.counters.all()?;
         Ok(AgentStatus {
             failures: self.failures(&attacher, waiting_for.is_empty()),

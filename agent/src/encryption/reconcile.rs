@@ -210,6 +210,7 @@ impl<A: AttachDevice> Encryption<A> {
         let mut problems: Vec<_> = wrong.into_iter().map(record_problem).collect();
         let before = self.device_state().await;
         let in_use = keys_in_use(&before);
+        self.read_ranges()?;
         let inputs = Inputs {
             node_name: &self.node_name,
             own_key: own.active.key.public(),

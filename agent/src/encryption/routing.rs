@@ -220,7 +220,7 @@ pub enum RoutingError {
         /// The rule.
         foreign: Foreign,
     },
-    /// A rule of someone else is about packets with our mark.
+    /// A rule of someone else, which is asked before ours, is about packets with our mark.
     #[error(
         "firewall mark {mark} is used by someone else: {foreign}. Give Weir's encryption another mark"
     )]

@@ -4,6 +4,8 @@
 //! of those still held answer the question "why not ready?". A part that fails drops its guard too,
 //! but ends its task with an error as well, and that stops the agent (see [`super::drain`]).
 
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use tokio::sync::watch;
@@ -16,6 +18,7 @@ const FAILING_MAX: Duration = Duration::from_secs(10);
 #[derive(Clone, Debug)]
 pub struct Readiness {
     pending: watch::Sender<Vec<&'static str>>,
+    has_started: Arc<AtomicBool>,
 }
 
 impl Default for Readiness {
@@ -29,6 +32,7 @@ impl Readiness {
     pub fn new() -> Self {
         Self {
             pending: watch::Sender::new(Vec::new()),
+            has_started: Arc::default(),
         }
     }
 
@@ -63,6 +67,13 @@ impl Readiness {
             .wait_for(Vec::is_empty)
             .await
             .expect("`self` holds the sender");
+        self.has_started.store(true, Ordering::Relaxed);
+    }
+
+    /// Whether the agent was ready before: somebody has waited for it. Then a guard that is held is that
+    /// of a part which fails.
+    pub fn has_started(&self) -> bool {
+        self.has_started.load(Ordering::Relaxed)
     }
 }
 
@@ -163,8 +174,10 @@ mod tests {
         tokio::time::advance(FAILING_MAX).await;
         part.failed();
         assert_eq!(readiness.pending(), ["encrypt"], "once, from the start");
+        assert!(!readiness.has_started());
         part.succeeded();
         assert!(readiness.is_ready());
+        readiness.wait().await;
         part.failed();
         tokio::time::advance(FAILING_MAX / 2).await;
         part.failed();
@@ -173,6 +186,7 @@ mod tests {
         part.failed();
         part.failed();
         assert_eq!(readiness.pending(), ["encrypt"]);
+        assert!(readiness.has_started());
         part.succeeded();
         assert!(readiness.is_ready());
     }

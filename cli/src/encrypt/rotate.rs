@@ -68,12 +68,17 @@ fn text(rotation: &KeyRotation, now: SystemTime) -> String {
 
 /// Asks until the new key is in use. The agent may be started again meanwhile.
 async fn wait(server: &Server, rotation: &KeyRotation) -> Result<(), Failure> {
-    let planned = at(rotation.in_use_from.as_ref()).unwrap_or_else(SystemTime::now);
-    let deadline = planned + PATIENCE;
+    let planned = |rotation: &KeyRotation| at(rotation.in_use_from.as_ref());
+    let mut deadline = planned(rotation).unwrap_or_else(SystemTime::now) + PATIENCE;
     loop {
         match ask(server).await {
             Ok(status) if is_in_use(&status, rotation) => return Ok(()),
-            Ok(_) | Err(Failure::Unreachable(_)) => {}
+            Ok(status) => {
+                // An agent that was started again has put it off.
+                let now_planned = status.rotation.as_ref().and_then(planned);
+                deadline = now_planned.map_or(deadline, |planned| deadline.max(planned + PATIENCE));
+            }
+            Err(Failure::Unreachable(_)) => {}
             Err(failure) => return Err(failure),
         }
         if SystemTime::now() > deadline {

@@ -4,7 +4,7 @@ use std::thread;
 use std::time::Duration;
 
 use ebpf_abi::tcp::{ACK, SYN};
-use ebpf_abi::{Counter, DropReason};
+use ebpf_abi::{Counter, DropReason, IpcacheValue};
 
 use crate::device::far;
 use crate::network::{at, families};
@@ -74,7 +74,8 @@ fn answers_that_were_encrypted_wait_as_well() {
     on_node_with(&encrypting(true), |node| {
         for of in node.families() {
             let answer = Packet::tcp(far(&of), at(of.node, port), ACK).bare_bytes();
-            let to_pod = Packet::tcp(far(&of), of.local, ACK).bare_bytes();
+            let to_pod = Packet::tcp(far(&of), at(of.local, port), ACK).bare_bytes();
+            node.know(of.local.ip(), IpcacheValue::POD | IpcacheValue::LOCAL);
             for (carrying_over, verdict) in [(true, Verdict::Drop), (false, Verdict::Pass)] {
                 let settings = node.settings();
                 let told = if carrying_over {

@@ -133,11 +133,14 @@ pub fn ranges(
     ranges
 }
 
-/// Guards ranges that nobody claims, where no wider one says whose they are.
-pub fn guard_more(ranges: &mut Ranges, unclaimed: &[Prefix], strict: &StrictMode) {
-    for prefix in unclaimed {
+/// The number that stands for nodes whose objects are gone: no node has it.
+pub const GONE: NodeId = NodeId(u32::MAX);
+
+/// Guards ranges of nodes that are gone, where no wider one says whose they are now.
+pub fn guard_gone(ranges: &mut Ranges, gone: &[Prefix], strict: &StrictMode) {
+    for prefix in gone {
         if !prefix.and_wider().any(|wider| ranges.contains_key(&wider)) {
-            ranges.extend([guarded(*prefix)]);
+            ranges.insert(*prefix, value(GONE, IpcacheValue::POD));
         }
     }
     allow(ranges, strict);

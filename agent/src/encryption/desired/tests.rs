@@ -3,7 +3,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use ebpf_abi::{IpcacheValue, NodeId};
 
 use super::nodes::{KEY_ANNOTATION, NEXT_KEY_ANNOTATION, Standing};
-use super::ranges::{NodeIds, guard_more, ranges, without_routes};
+use super::ranges::{NodeIds, guard_gone, ranges, without_routes};
 use super::routes::{Device, routing};
 use super::*;
 use crate::encryption::key::PrivateKey;
@@ -315,7 +315,7 @@ fn allowed_ranges_may_be_larger_or_smaller_than_those_of_nodes() {
 }
 
 #[test]
-fn ranges_that_nobody_claims_any_more_are_guarded_until_somebody_does() {
+fn ranges_of_nodes_that_are_gone_are_guarded_until_somebody_has_them() {
     let mut cluster = Cluster::new();
     cluster.peer("other", 2, "192.0.2.2", "10.1.2.0/24");
     cluster.peer("wide", 3, "192.0.2.3", "10.4.0.0/16");
@@ -325,8 +325,8 @@ fn ranges_that_nobody_claims_any_more_are_guarded_until_somebody_does() {
     ids.follow(&desired);
     let before = ranges(&desired, &cluster.state, &cluster.config, &ids);
     let mut after = before.clone();
-    let unclaimed = ["10.1.2.0/24", "10.4.9.0/24", "10.1.3.0/24"].map(|it| it.parse().unwrap());
-    guard_more(&mut after, &unclaimed, &cluster.config.strict_mode);
+    let gone = ["10.1.2.0/24", "10.4.9.0/24", "10.1.3.0/24"].map(|it| it.parse().unwrap());
+    guard_gone(&mut after, &gone, &cluster.config.strict_mode);
     let mut more = after
         .iter()
         .filter(|(prefix, value)| before.get(prefix) != Some(value));

@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 use std::time::{Duration, Instant};
 
 use anyhow::Context;
-use ebpf_abi::IpcacheValue;
+use ebpf_abi::{IpcacheValue, NodeId};
 use itertools::{EitherOrBoth, Itertools};
 
 use super::Encryption;
@@ -14,26 +14,36 @@ use crate::encryption::desired::ranges::{self, NodeIds, Ranges, by_prefix};
 use crate::state::ClusterState;
 
 /// So long the range of a node stays guarded whose object is gone: its pods may live on for a while, and
-/// the routes of the CNI to them.
+/// the routes of the CNI to them. After a restart of the agent the time begins anew.
 const GUARDED_AFTER: Duration = Duration::from_hours(1);
 
-/// Ranges of pods of other nodes that no object claims any more, and since when.
+/// Ranges of nodes whose objects are gone, and since when.
 #[derive(Debug, Default)]
 pub(super) struct Vanished(BTreeMap<Prefix, Instant>);
 
 impl Vanished {
-    /// Those that stay guarded, of what the maps have and what is wanted of them. Not single addresses:
-    /// these are pods that ended.
-    fn follow(&mut self, present: &Ranges, wanted: &Ranges, now: Instant) -> Vec<Prefix> {
+    /// Those that stay guarded, of what the maps have and what is wanted of them. Not those that their
+    /// nodes gave up, and not single addresses: these are pods that ended.
+    fn follow(
+        &mut self,
+        present: &Ranges,
+        wanted: &Ranges,
+        nodes: &NodeIds,
+        now: Instant,
+    ) -> Vec<Prefix> {
         const POD_HERE: u32 = IpcacheValue::POD | IpcacheValue::LOCAL;
-        let is_gone =
+        let is_unclaimed =
             |prefix: &Prefix| present.contains_key(prefix) && !wanted.contains_key(prefix);
-        self.0.retain(|prefix, _| is_gone(prefix));
+        self.0.retain(|prefix, _| is_unclaimed(prefix));
         for (prefix, value) in present {
-            let is_range = !prefix.is_single();
-            let is_of_others = value.flags & POD_HERE == IpcacheValue::POD;
-            if is_range && is_of_others && is_gone(prefix) {
-                self.0.entry(*prefix).or_insert(now);
+            let is_range_of_pods =
+                !prefix.is_single() && value.flags & POD_HERE == IpcacheValue::POD;
+            let node_is_gone = || value.node != NodeId(0) && nodes.name(value.node).is_none();
+            if is_range_of_pods && is_unclaimed(prefix) && node_is_gone() {
+                self.0.entry(*prefix).or_insert_with(|| {
+                    tracing::info!(range = %prefix, "its node is gone; it stays guarded for a while");
+                    now
+                });
             }
         }
         let kept = self.0.iter();
@@ -43,17 +53,22 @@ impl Vanished {
 }
 
 impl<A> Encryption<A> {
+    /// Reads what the maps hold, if that is not known.
+    pub(super) fn read_ranges(&mut self) -> anyhow::Result<()> {
+        self.present = Some(self.take_present_ranges()?);
+        Ok(())
+    }
+
+    /// What is to be guarded, by what was read.
     pub(super) fn ranges(
         &mut self,
         state: &ClusterState,
         desired: &Desired,
     ) -> anyhow::Result<Ranges> {
-        if self.ids.is_none() {
-            let present = self.take_present_ranges()?;
-            self.ids = Some(NodeIds::recover(&present, desired));
-            self.present = Some(present);
-        }
-        let ids = self.ids.get_or_insert_default();
+        let present = self.present.as_ref().context("they were not read")?;
+        let ids = self
+            .ids
+            .get_or_insert_with(|| NodeIds::recover(present, desired));
         for gone in ids.follow(desired) {
             self.maps
                 .account
@@ -61,10 +76,8 @@ impl<A> Encryption<A> {
                 .context("forgetting a node's account")?;
         }
         let mut ranges = ranges::ranges(desired, state, &self.config, ids);
-        let present = self.take_present_ranges()?;
-        let vanished = self.vanished.follow(&present, &ranges, Instant::now());
-        self.present = Some(present);
-        ranges::guard_more(&mut ranges, &vanished, &self.config.strict_mode);
+        let gone = self.vanished.follow(present, &ranges, ids, Instant::now());
+        ranges::guard_gone(&mut ranges, &gone, &self.config.strict_mode);
         Ok(ranges)
     }
 
@@ -121,33 +134,63 @@ impl<A> Encryption<A> {
 
 #[cfg(test)]
 mod tests {
-    use ebpf_abi::NodeId;
-
     use super::*;
+    use crate::encryption::desired::nodes::{Member, Standing};
+
+    fn ranges(all: &[(&str, u32, u32)]) -> Ranges {
+        let ranges = all.iter().map(|(prefix, node, flags)| {
+            let value = IpcacheValue {
+                node: NodeId(*node),
+                flags: *flags,
+            };
+            (prefix.parse().unwrap(), value)
+        });
+        ranges.collect()
+    }
+
+    /// Numbers of a cluster with one node, which has the first.
+    fn one_node() -> NodeIds {
+        let member = Member {
+            name: "stays".to_owned(),
+            standing: Standing::NoKey,
+            pods: Vec::new(),
+            addresses: Vec::new(),
+            excepted: false,
+        };
+        let mut ids = NodeIds::default();
+        ids.follow(&Desired {
+            members: vec![member],
+            ..Desired::default()
+        });
+        assert_eq!(ids.id("stays"), Some(NodeId(1)));
+        ids
+    }
 
     #[test]
-    fn what_was_guarded_of_others_stays_so_for_a_time() {
+    fn the_ranges_of_nodes_that_are_gone_stay_for_a_time() {
         let (pod, local, peer) = (IpcacheValue::POD, IpcacheValue::LOCAL, IpcacheValue::PEER);
-        let range = |prefix: &str, flags| {
-            let node = NodeId(1);
-            (prefix.parse().unwrap(), IpcacheValue { node, flags })
-        };
-        let present = Ranges::from([
-            range("10.1.1.0/24", pod | local),
-            range("10.1.2.0/24", pod | peer),
-            range("10.1.3.7/32", pod | peer),
-            range("192.0.2.2/32", IpcacheValue::NODE | peer),
+        let present = ranges(&[
+            ("10.0.0.0/8", 0, pod),
+            ("10.1.1.0/24", 1, pod | local),
+            ("10.1.2.0/24", 2, pod | peer),
+            ("10.1.3.7/32", 2, pod | peer),
+            ("10.1.4.0/24", 1, pod | peer),
+            ("192.0.2.2/32", 2, IpcacheValue::NODE | peer),
         ]);
         let gone: Prefix = "10.1.2.0/24".parse().unwrap();
+        let (ids, nothing) = (one_node(), Ranges::new());
         let mut vanished = Vanished::default();
         let begun = Instant::now();
-        let nothing = Ranges::new();
-        assert_eq!(vanished.follow(&present, &present, begun), []);
-        assert_eq!(vanished.follow(&present, &nothing, begun), [gone]);
+        assert_eq!(vanished.follow(&present, &present, &ids, begun), []);
+        assert_eq!(vanished.follow(&present, &nothing, &ids, begun), [gone]);
         let later = begun + GUARDED_AFTER;
-        assert_eq!(vanished.follow(&present, &nothing, later), []);
+        assert_eq!(vanished.follow(&present, &nothing, &ids, later), []);
         // Claimed, and given up again.
-        assert_eq!(vanished.follow(&present, &present, later), []);
-        assert_eq!(vanished.follow(&present, &nothing, later), [gone]);
+        assert_eq!(vanished.follow(&present, &present, &ids, later), []);
+        assert_eq!(vanished.follow(&present, &nothing, &ids, later), [gone]);
+        let number = crate::encryption::desired::ranges::GONE.0;
+        let present = ranges(&[("10.1.2.0/24", number, pod)]);
+        let mut restarted = Vanished::default();
+        assert_eq!(restarted.follow(&present, &nothing, &ids, later), [gone]);
     }
 }

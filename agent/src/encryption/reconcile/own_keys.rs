@@ -19,22 +19,41 @@ pub(super) struct OwnKeys {
 ///
 /// Not kept over a restart: the time begins anew, and a key that nobody could hear of is never used.
 #[derive(Clone, Copy, Debug, Default)]
-pub(super) struct Announcement(Option<(PublicKey, Instant)>);
+pub(super) struct Announcement(Option<Seen>);
+
+#[derive(Clone, Copy, Debug)]
+struct Seen {
+    key: PublicKey,
+    since: Instant,
+    at: SystemTime,
+}
 
 impl Announcement {
     /// It was seen where the others read it.
     pub(super) fn seen(&mut self, key: PublicKey) {
-        if self.0.is_none_or(|(known, _)| known != key) {
-            self.0 = Some((key, Instant::now()));
+        if self.of(key).is_none() {
+            self.0 = Some(Seen {
+                key,
+                since: Instant::now(),
+                at: SystemTime::now(),
+            });
         }
     }
 
-    /// How long it is to be known before it is used.
-    fn left(&self, key: PublicKey, grace: Duration) -> Duration {
-        match self.0 {
-            Some((known, since)) if known == key => grace.saturating_sub(since.elapsed()),
-            _ => grace,
-        }
+    fn of(&self, key: PublicKey) -> Option<&Seen> {
+        self.0.as_ref().filter(|seen| seen.key == key)
+    }
+
+    /// Whether the others have had so long to hear of a key.
+    fn is_over(&self, key: PublicKey, grace: Duration) -> bool {
+        self.of(key)
+            .is_some_and(|seen| seen.since.elapsed() >= grace)
+    }
+
+    /// When a key comes into use; if nobody has seen it yet, when it should have.
+    fn in_use_from(&self, next: &StoredKey, grace: Duration) -> SystemTime {
+        let seen = self.of(next.key.public());
+        seen.map_or(next.created, |seen| seen.at) + grace
     }
 }
 
@@ -46,7 +65,8 @@ impl<A> Encryption<A> {
         let age = |key: &StoredKey| now.duration_since(key.created).unwrap_or_default();
         let current = self.keys.load_or_create()?;
         if let Some(previous) = self.keys.previous()? {
-            if !self.time_to_use(current.key.public()).is_zero() {
+            let grace = wireguard.rotation_grace.duration();
+            if !self.announcement.is_over(current.key.public(), grace) {
                 return Ok(OwnKeys {
                     active: previous,
                     next: Some(current),
@@ -77,14 +97,13 @@ impl<A> Encryption<A> {
             old: own.active.key.public(),
             new: next.key.public(),
             began: next.created,
-            in_use_from: SystemTime::now() + self.time_to_use(next.key.public()),
+            in_use_from: self.in_use_from(next),
         })
     }
 
-    /// How long the others still have to hear of a key before it is used.
-    fn time_to_use(&self, next: PublicKey) -> Duration {
+    fn in_use_from(&self, next: &StoredKey) -> SystemTime {
         let grace = self.config.wireguard.rotation_grace.duration();
-        self.announcement.left(next, grace)
+        self.announcement.in_use_from(next, grace)
     }
 
     /// Begins to replace the key. The next step makes the new one known.
@@ -93,10 +112,9 @@ impl<A> Encryption<A> {
         let next = match self.keys.rotate() {
             Ok(next) => next,
             Err(KeyStoreError::RotationUnfinished { .. }) => {
-                let new = current.key.public();
                 return Err(RotateError::InProgress {
-                    new,
-                    in_use_from: SystemTime::now() + self.time_to_use(new),
+                    new: current.key.public(),
+                    in_use_from: self.in_use_from(&current),
                 });
             }
             Err(error) => return Err(error.into()),
@@ -117,18 +135,34 @@ mod tests {
 
     #[test]
     fn time_passes_only_for_a_key_that_was_seen() {
-        let [one, other] = [(); 2].map(|()| PrivateKey::generate().public());
+        let created = SystemTime::now() - Duration::from_secs(100);
+        let [one, other] = [(); 2].map(|()| StoredKey {
+            key: PrivateKey::generate(),
+            created,
+        });
+        let [first, second] = [&one, &other].map(|it| it.key.public());
         let mut announcement = Announcement::default();
         let grace = Duration::from_millis(20);
         std::thread::sleep(grace);
-        assert_eq!(announcement.left(one, grace), grace);
-        announcement.seen(one);
+        assert!(!announcement.is_over(first, grace));
+        assert_eq!(
+            announcement.in_use_from(&one, grace),
+            created + grace,
+            "it is late"
+        );
+        announcement.seen(first);
+        let planned = announcement.in_use_from(&one, grace);
+        assert!(
+            planned > created + Duration::from_secs(90),
+            "from when it was seen"
+        );
         std::thread::sleep(grace);
-        announcement.seen(one);
-        assert_eq!(announcement.left(one, grace), Duration::ZERO);
-        assert_eq!(announcement.left(other, grace), grace);
-        announcement.seen(other);
-        assert!(announcement.left(other, Duration::from_mins(1)) > Duration::from_secs(50));
-        assert_eq!(announcement.left(one, grace), grace);
+        announcement.seen(first);
+        assert_eq!(announcement.in_use_from(&one, grace), planned);
+        assert!(announcement.is_over(first, grace));
+        assert!(!announcement.is_over(second, grace));
+        announcement.seen(second);
+        assert!(!announcement.is_over(second, Duration::from_mins(1)));
+        assert!(!announcement.is_over(first, grace));
     }
 }

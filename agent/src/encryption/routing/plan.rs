@@ -172,9 +172,11 @@ fn refuse_foreign(
             let priority = rule.priority;
             return Err(RoutingError::PriorityTaken { priority, foreign });
         }
+        // One behind ours is never asked about our packets.
         let theirs = to_rule(message).and_then(|rule| rule.selector.mark);
-        let same_mark = |rule: &&Rule| theirs.is_some() && rule.selector.mark == theirs;
-        if let Some((mark, _)) = desired.rules.iter().find(same_mark).and(theirs) {
+        let is_before =
+            |rule: &&Rule| rule.selector.mark == theirs && priority < rule.priority.get();
+        if let Some((mark, _)) = theirs.filter(|_| desired.rules.iter().any(|it| is_before(&it))) {
             return Err(RoutingError::MarkTaken { mark, foreign });
         }
     }

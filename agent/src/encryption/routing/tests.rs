@@ -314,9 +314,9 @@ fn what_others_made_is_named_and_nothing_is_changed() {
                  88)",
             ),
             (
-                "rule add protocol 88 priority 500 fwmark 0xe1f0 lookup 700",
-                "rule delete priority 500",
-                "firewall mark 0xe1f0 is used by someone else: rule 500: from all fwmark \
+                "rule add protocol 88 priority 50 fwmark 0xe1f0 lookup 700",
+                "rule delete priority 50",
+                "firewall mark 0xe1f0 is used by someone else: rule 50: from all fwmark \
                  0xe1f0/0xffffffff lookup 700 (proto 88)",
             ),
         ] {
@@ -334,6 +334,8 @@ fn what_others_made_is_named_and_nothing_is_changed() {
             );
             ip(remove);
         }
+        // Where our rule for the mark is asked first, theirs takes nothing.
+        ip("rule add protocol 88 priority 500 fwmark 0xe1f0 lookup 700");
         apply(&netlink, table(), &desired)
             .await
             .expect("nobody else now");

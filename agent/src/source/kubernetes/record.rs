@@ -68,11 +68,10 @@ pub(super) async fn keep(inputs: &Inputs, client: &Client) {
     let mut revision = inputs.state.subscribe();
     let mut backoff = Backoff::new(inputs.timing.pauses);
     let mut answers = Answers::new();
-    let mut has_started = false;
     loop {
         annotations.mark_unchanged();
-        has_started |= pending.borrow_and_update().is_empty();
-        let outcome = timeout(REQUEST, write(inputs, client, has_started)).await;
+        pending.mark_unchanged();
+        let outcome = timeout(REQUEST, write(inputs, client)).await;
         let error = match outcome {
             Ok(Ok(())) => None,
             Ok(Err(error)) => Some(describe(&error)),
@@ -156,7 +155,7 @@ fn tell(inputs: &Inputs, error: Option<&str>) {
         .update(|cluster| cluster.set_problems(REPORTER, problems));
 }
 
-async fn write(inputs: &Inputs, client: &Client, has_started: bool) -> Result<(), Error> {
+async fn write(inputs: &Inputs, client: &Client) -> Result<(), Error> {
     let settings = &inputs.settings.node;
     let mut wanted = inputs.record.annotations.borrow().clone();
     if !settings.publish && settings.taint.is_none() && wanted.is_empty() {
@@ -174,7 +173,8 @@ async fn write(inputs: &Inputs, client: &Client, has_started: bool) -> Result<()
             Some(env!("CARGO_PKG_VERSION").to_owned()),
         );
     }
-    let pending = inputs.record.readiness.pending();
+    let readiness = &inputs.record.readiness;
+    let (pending, has_started) = (readiness.pending(), readiness.has_started());
     if let Some(change) = annotations_change(&node, &wanted) {
         patch(&inputs.node_name, client, NODES, Patch::Merge(change)).await?;
     }

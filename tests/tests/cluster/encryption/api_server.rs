@@ -101,8 +101,8 @@ fn a_key_changes_only_when_the_others_can_have_heard_of_it() -> Result<()> {
         assert_eq!(key_in_use(agent)?, before);
     }
 
-    control_plane.start_api_server()?;
     let private_keys = private_keys(agent)?;
+    control_plane.start_api_server()?;
     wait::until("the new key to be in use", BACK, || {
         let now = key_in_use(agent)?;
         ensure!(now != before, "{now} is");
