@@ -96,7 +96,7 @@ fn a_new_pod_is_attached_to_within_the_time_it_takes_to_start() -> Result<()> {
 #[test]
 fn a_pod_that_is_not_attached_to_yet_reaches_services() -> Result<()> {
     let config = AgentConfig {
-        more: json!({ "devices": { "pods": ["none-has-this-name"] } }),
+        more: json!({ "devices": { "pods": ["no-such-pod"] } }),
         ..AgentConfig::default()
     };
     let cluster = start_with_web(&ordinary("unattached").agents(config))?;
