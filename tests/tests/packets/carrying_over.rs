@@ -69,7 +69,7 @@ fn unknown_connections_wait_while_others_are_carried_over_but_not_for_ever() {
 /// The stack would end the connection with a reset.
 #[test]
 fn answers_that_were_encrypted_wait_as_well() {
-    const AT_MOST: Duration = Duration::from_secs(60);
+    const AT_MOST: Duration = Duration::from_mins(1);
     let port = small_config().load_balancer.snat_ports.first;
     on_node_with(&encrypting(true), |node| {
         for of in node.families() {

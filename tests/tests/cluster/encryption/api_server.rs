@@ -1,5 +1,6 @@
 //! Keys that travel by the Node objects of a real API server.
 
+use std::fmt::Write as _;
 use std::fs;
 use std::time::Duration;
 
@@ -131,9 +132,11 @@ fn private_keys(agent: &Agent) -> Result<Vec<String>> {
         let text = fs::read_to_string(folder.join(name)).context(name)?;
         let key = text.lines().find_map(|line| line.strip_prefix("key: "));
         let key = key.context("the line of the key")?.trim();
-        let bytes = BASE64_STANDARD.decode(key)?;
-        forms.push(key.to_owned());
-        forms.push(bytes.iter().map(|byte| format!("{byte:02x}")).collect());
+        let mut hexadecimal = String::new();
+        for byte in BASE64_STANDARD.decode(key)? {
+            write!(hexadecimal, "{byte:02x}")?;
+        }
+        forms.extend([key.to_owned(), hexadecimal]);
     }
     Ok(forms)
 }
