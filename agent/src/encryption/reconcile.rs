@@ -4,6 +4,7 @@
 //! keeps the invariant that nothing leaves in clear text: ranges are guarded before anything else is
 //! done, and are said to have a peer only once the peer and the routes to it are there.
 
+mod announced;
 mod answered;
 mod bring_device;
 mod findings;
@@ -23,12 +24,11 @@ use anyhow::Context;
 use tokio::sync::{oneshot, watch};
 use tokio_util::sync::CancellationToken;
 
-use super::desired::nodes::Standing;
 use super::desired::ranges::{NodeIds, Ranges, without_routes};
-use super::desired::{self, Desired, Inputs, routes};
+use super::desired::{self, Inputs, routes};
 use super::device::{Device, DeviceSettings, ProcessPaths};
 use super::guarded::GuardedRanges;
-use super::key::{ClusterSecret, KeyStore};
+use super::key::{ClusterSecret, KeyStore, PublicKey};
 use super::link::{IfIndex, Netlink};
 use super::published::Publication;
 use super::routing::Routing;
@@ -44,6 +44,7 @@ use crate::datapath::settings::Settings;
 use crate::lifecycle::{InStep, Pace, ReadyGuard};
 use crate::state::{Problem, SharedState};
 
+use announced::awaited_keys;
 use answered::{Answered, keys_in_use};
 use findings::{fragmented_problem, problem, record_problem, silent_problems};
 use guard::Vanished;
@@ -59,14 +60,9 @@ const REPORTER: &str = "encryption";
 const INTERVAL: Duration = Duration::from_secs(2);
 /// Likewise after a step that failed: what it waits for may be there by then.
 const INTERVAL_AFTER_FAILURE: Duration = Duration::from_millis(250);
-/// Likewise while a node changes its key: its traffic waits for us.
-const INTERVAL_DURING_ROTATION: Duration = Duration::from_millis(100);
 
 /// All steps together take one part in so many of a processor at most.
 const SHARE: u32 = 10;
-/// Likewise while a node changes its key: connections to it stand still until the step that sees the
-/// new one in use.
-const SHARE_DURING_ROTATION: u32 = 3;
 /// No change waits longer, however long steps take.
 const REST_MAX: Duration = Duration::from_secs(5);
 
@@ -115,7 +111,8 @@ pub struct Encryption<A> {
 
 /// What a step has come to.
 struct Step {
-    desired: Desired,
+    /// Announced keys that no node has used yet.
+    awaited: BTreeSet<PublicKey>,
     problems: Vec<Problem>,
     snapshot: Snapshot,
 }
@@ -257,7 +254,7 @@ impl<A: AttachDevice> Encryption<A> {
             "in step"
         );
         Ok(Step {
-            desired,
+            awaited: awaited_keys(&desired, &in_use),
             problems,
             snapshot,
         })
@@ -317,13 +314,13 @@ pub async fn run<A: AttachDevice>(
         revision.mark_unchanged();
         trigger.addresses.mark_unchanged();
         let begun = Instant::now();
-        let (problems, changing) = match encryption.step(&trigger.state).await {
+        let (problems, awaited) = match encryption.step(&trigger.state).await {
             Ok(mut step) => {
                 ready.succeeded();
                 failure.clear();
                 step.snapshot.failed_steps = snapshots.borrow().failed_steps;
                 snapshots.send_replace(Arc::new(step.snapshot));
-                (step.problems, is_changing_keys(&step.desired))
+                (step.problems, step.awaited)
             }
             Err(error) => {
                 ready.failed();
@@ -339,7 +336,7 @@ pub async fn run<A: AttachDevice>(
                 snapshots.send_replace(told);
                 encryption.look_again();
                 let message = format!("encryption is not in step: {reason}");
-                (vec![problem(String::new(), message)], false)
+                (vec![problem(String::new(), message)], BTreeSet::new())
             }
         };
         // What came during the step may have come too late for it.
@@ -353,18 +350,11 @@ pub async fn run<A: AttachDevice>(
         }
         // That was our own change.
         revision.mark_unchanged();
-        let share = if changing {
-            SHARE_DURING_ROTATION
-        } else {
-            SHARE
-        };
-        pace.took_of(share, begun.elapsed());
-        let pause = if !failure.is_empty() {
-            INTERVAL_AFTER_FAILURE
-        } else if changing {
-            INTERVAL_DURING_ROTATION
-        } else {
+        pace.took(begun.elapsed());
+        let pause = if failure.is_empty() {
             INTERVAL
+        } else {
+            INTERVAL_AFTER_FAILURE
         };
         tokio::select! {
             () = stop.cancelled() => return Ok(()),
@@ -375,6 +365,7 @@ pub async fn run<A: AttachDevice>(
                 answer = Some((request.answer, encryption.begin_rotation()));
             }
             () = encryption.device_lost() => continue,
+            () = encryption.key_comes_into_use(&awaited) => continue,
             () = tokio::time::sleep(pause) => {}
         }
         tokio::select! {
@@ -387,16 +378,4 @@ pub async fn run<A: AttachDevice>(
             looked = Instant::now();
         }
     }
-}
-
-fn is_changing_keys(desired: &Desired) -> bool {
-    desired.members.iter().any(|member| {
-        matches!(
-            member.standing,
-            Standing::Peer {
-                next_key: Some(_),
-                ..
-            }
-        )
-    })
 }

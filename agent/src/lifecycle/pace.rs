@@ -24,12 +24,7 @@ impl Pace {
     /// Work was done that took so long: it is followed by as much time without any as makes its
     /// share.
     pub fn took(&mut self, time: Duration) {
-        self.took_of(self.share, time);
-    }
-
-    /// Likewise, if it may be one part in `share` this time.
-    pub fn took_of(&mut self, share: u32, time: Duration) {
-        let rest = time.saturating_mul(share.saturating_sub(1));
+        let rest = time.saturating_mul(self.share.saturating_sub(1));
         self.not_before = Instant::now() + rest.min(self.longest);
     }
 
@@ -46,14 +41,8 @@ mod tests {
     #[test]
     fn work_takes_its_share_of_a_processor_at_most() {
         let mut pace = Pace::at_most(10, Duration::from_secs(5));
-        let rows = [
-            (10, 1, 9),
-            (10, 100, 900),
-            (10, 10_000, 5_000),
-            (3, 100, 200),
-        ];
-        for (share, took, rest) in rows {
-            pace.took_of(share, Duration::from_millis(took));
+        for (took, rest) in [(1, 9), (100, 900), (10_000, 5_000)] {
+            pace.took(Duration::from_millis(took));
             let left = pace.not_before.duration_since(Instant::now());
             let rest = Duration::from_millis(rest);
             assert!(left <= rest, "{left:?}");

@@ -212,7 +212,6 @@ fn published_key(node: &Node, annotation: &str) -> Result<Option<String>> {
 }
 
 const KEY: &str = "weir.dev/wireguard-public-key";
-const NEXT_KEY: &str = "weir.dev/wireguard-public-key-next";
 
 /// A record of the node `name` with this key.
 fn record_of(name: &str, key: &str) -> String {
