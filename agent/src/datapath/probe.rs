@@ -1,9 +1,10 @@
 //! What this kernel and these devices can do, found out by trying and never by comparing versions:
 //! distributions carry features back and leave others out.
 //!
-//! The answers choose between ways to do the same thing (TCX or `clsact`, native or generic XDP)
-//! and tell an operator what a node lacks. Everything is tried with programs that change nothing,
-//! on loopback, in a network namespace of its own where the privileges suffice for one.
+//! The answers choose between ways to do the same thing (TCX or `clsact`, WireGuard in the kernel
+//! or in a process) and tell an operator what a node lacks. Everything is tried with programs that
+//! change nothing, on loopback, in a network namespace of its own where the privileges suffice for
+//! one.
 
 mod bpf;
 pub mod command;

@@ -26,7 +26,8 @@ pub struct Device {
     pub driver: String,
     /// Id of the XDP program attached now, ours or another's.
     pub xdp_program: Option<u32>,
-    /// Whether the driver runs XDP itself. Where not, the stack does (generic XDP).
+    /// Whether the driver runs XDP itself. Where not, TC does all the work, unless
+    /// `devices.xdpMode` says otherwise.
     pub native_xdp: Found,
     /// Largest packet in bytes.
     pub mtu: u32,

@@ -78,9 +78,10 @@ impl Report {
         }
         for device in &self.devices {
             let found = &device.native_xdp;
+            // What `devices.xdpMode: auto` makes of it.
             let used = match found {
                 Found::Yes(_) => "native XDP",
-                Found::No(_) => "generic XDP",
+                Found::No(_) => "TC alone",
                 Found::NotPermitted(_) | Found::NotTried(_) => "native XDP if it attaches",
             };
             let attached = device
@@ -215,4 +216,52 @@ fn aligned<const N: usize>(lines: &[[String; N]]) -> String {
         text.push('\n');
     }
     text
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::datapath::probe::Device;
+
+    #[test]
+    fn a_device_is_shown_with_what_the_agent_uses_by_default() {
+        let cases = [
+            (Found::yes(), "native XDP"),
+            (Found::No("the driver has no XDP".into()), "TC alone"),
+            (
+                Found::NotPermitted("not root".into()),
+                "native XDP if it attaches",
+            ),
+            (
+                Found::NotTried("this kernel does not tell".into()),
+                "native XDP if it attaches",
+            ),
+        ];
+        for (native_xdp, used) in cases {
+            let word = native_xdp.word();
+            let report = Report {
+                able: true,
+                kernel: String::new(),
+                missing_capabilities: Vec::new(),
+                features: Vec::new(),
+                obstacles: Vec::new(),
+                devices: vec![Device {
+                    name: "eth0".into(),
+                    ifindex: 2,
+                    driver: String::new(),
+                    xdp_program: None,
+                    native_xdp,
+                    mtu: 1500,
+                }],
+                settings: serde_json::Map::new(),
+            };
+            let table = report.table();
+            let mut lines = table.lines();
+            let row = lines.find(|line| line.starts_with("native XDP on eth0"));
+            // Two spaces or more stand between columns.
+            let cells = row.unwrap().split("  ").map(str::trim);
+            let cells: Vec<_> = cells.filter(|cell| !cell.is_empty()).collect();
+            assert_eq!(cells[..3], ["native XDP on eth0", word, used], "{table}");
+        }
+    }
 }
