@@ -13,8 +13,8 @@ section! {
     /// Encryption between nodes.
     pub struct Encryption {
         settings {
-            /// Whether traffic between pods of different nodes is encrypted with WireGuard. From
-            /// then on such traffic never leaves in clear text, see `strictMode`.
+            /// Whether traffic between pods of different nodes is encrypted with WireGuard. With
+            /// `strictMode` (the default) it is dropped where it would leave in clear text.
             "enabled" enabled: bool = false,
             /// Whether the nodes' own traffic to each other is encrypted as well.
             "node" node: bool = false,

@@ -13,10 +13,10 @@ section! {
             /// takes all services away from this node, as if they were deleted.
             "enabled" enabled: bool = true,
             /// IPv4 connections the node remembers. The oldest are forgotten beyond it. Each
-            /// connection takes two entries of about 130 bytes, made in advance. A change takes
+            /// connection takes two entries of about 144 bytes, made in advance. A change takes
             /// effect when the node is rebooted, or after `weir-agent uninstall`.
             "connectionsV4" connections_v4: Count<1_024, 8_388_608> = Count::new(262_144),
-            /// IPv6 connections the node remembers; entries are about 180 bytes. A change takes
+            /// IPv6 connections the node remembers; entries are about 192 bytes. A change takes
             /// effect like that of `connectionsV4`.
             "connectionsV6" connections_v6: Count<1_024, 8_388_608> = Count::new(131_072),
             /// Ports of the node's own address for connections to backends on other nodes. Outside

@@ -15,8 +15,8 @@ section! {
             /// Where a BPF file system is mounted. Programs, maps and links are pinned below
             /// `weir/` in it, so that they outlive the agent.
             "bpffs" bpffs: PathBuf = PathBuf::from("/sys/fs/bpf"),
-            /// Directory for what must survive a reboot: the last good state of manifests, so that
-            /// one that is broken when the agent starts is served as it was. Created if missing.
+            /// Directory for what must survive a reboot: the last good state of the source, and with
+            /// encryption the node's private key and the guarded ranges. Created if missing.
             "state" state: PathBuf = PathBuf::from("/var/lib/weir"),
             /// Unix socket of the agent's API, for root only.
             "socket" socket: PathBuf = PathBuf::from("/run/weir/agent.sock"),
