@@ -10,7 +10,9 @@
 //! - [`load`]: maps and programs into the kernel.
 //! - [`carry_over`]: from another version's maps and links to those of this one.
 //! - [`attach`]: programs to interfaces and the cgroup.
-//! - [`maps`], [`settings`], [`counters`], [`events`]: typed handles on the maps.
+//! - [`maps`], [`settings`], [`counters`], [`events`], [`encryption_maps`]: typed handles on the maps.
+//! - [`link`], `syscall`: replacing the program behind a link, and other calls of bpf(2) for which
+//!   aya has nothing safe.
 //! - [`program_log`]: what programs say that were built for debugging.
 
 pub mod attach;

@@ -1,11 +1,30 @@
 //! WireGuard between nodes: keys, the device, its peers, the routes that lead into it.
 //!
-//! Part of the path of a change: what the cluster's nodes ask for is compared with what the kernel
-//! has, and only the difference is written. The modules here know the kernel and nothing of
-//! Kubernetes: [`key`] (the node's private key and the secrets of pairs), [`device`] (the WireGuard
-//! device, in the kernel or in a process of its own), [`peers`] (what to change about peers, pure),
-//! [`routing`] (rules and routes in a table of our own), [`settings`] (what else of the host
-//! decides whether packets pass) and [`mtu`]. [`apart`] serves a userspace device beside the agent.
+//! Part of the path of a change: what the objects in `state` ask for is compared with what the
+//! kernel has, and only the difference is written.
+//!
+//! ```text
+//!          ┌─▶ peers ──▶ peers::plan ───▶ device    ─┐
+//! desired ─┼─▶ routes ─▶ routing::plan ─▶ routing    ├─ driven by reconcile ─▶ snapshot
+//! pure     └─▶ ranges ──────────────────▶ maps, file ─┘
+//!                        pure
+//! ```
+//!
+//! - [`desired`] (pure): who is a peer, which routes lead there, which ranges are guarded.
+//! - [`peers`] (pure): what to change about the device's peers.
+//! - [`routing`]: rules and routes in a table of our own; what to change about them is decided by
+//!   its `plan` (pure).
+//! - [`device`]: the WireGuard device, in the kernel or in a process. [`tunnel`] is that process;
+//!   [`apart`] runs it as a service beside the agent.
+//! - [`guarded`]: the guarded ranges in a file, for the time after a reboot.
+//! - [`reconcile`]: drives device, routing and guarded ranges, in an order that leaves nothing
+//!   unguarded.
+//! - [`snapshot`]: what came of it, for status, the admin API and metrics.
+//! - [`key`], [`published`]: the node's private key and the secrets of pairs; the public keys of all
+//!   nodes, on Node objects or in a folder.
+//! - [`ways`], [`mtu`]: how large packets to each peer may be.
+//! - [`settings`]: what else of the host decides whether packets pass.
+//! - [`link`], `values`: network interfaces; types for the kernel's numbers and names.
 //!
 //! Invariants: what is not ours is never changed, only named; a private key is never printed;
 //! a session is never reset for a change that concerns another peer.

@@ -47,9 +47,4 @@ impl DropReason {
             Self::Unencrypted => Counter::DropUnencrypted,
         }
     }
-
-    /// The reason with this number, if it is one of ours.
-    pub fn from_number(number: u8) -> Option<Self> {
-        Self::ALL.into_iter().find(|reason| *reason as u8 == number)
-    }
 }

@@ -13,12 +13,9 @@ use aya_log_ebpf::macro_support::{Argument, IpFormatter};
 
 use crate::access::per_cpu;
 use crate::maps::{
-    BACKENDS4, BACKENDS6, CONNTRACK4, CONNTRACK6, FLOWS4, FLOWS6, FRONTENDS4, FRONTENDS6, IPCACHE4,
-    IPCACHE6, PENDING4, PENDING6, Pending,
+    BACKENDS4, BACKENDS6, CONNECTIONS, CONNTRACK4, CONNTRACK6, FLOWS, FLOWS4, FLOWS6, FRONTENDS4,
+    FRONTENDS6, IPCACHE4, IPCACHE6, PENDING4, PENDING6, Pending,
 };
-
-const CONNECTIONS: usize = 262_144;
-const FLOWS: usize = 65_536;
 
 /// The kernel's `AF_INET`.
 const AF_INET: u8 = 2;

@@ -17,11 +17,11 @@ use ebpf_abi::{
 
 /// 64 Ki frontends: 20,000 Services of three ports.
 const FRONTENDS: usize = 65_536;
-/// Each Service has a table of its own per family.
+/// One table per port and address family of a Service.
 const SERVICES: usize = 65_536;
 const BACKENDS: usize = 131_072;
-const CONNECTIONS: usize = 262_144;
-const FLOWS: usize = 65_536;
+pub(crate) const CONNECTIONS: usize = 262_144;
+pub(crate) const FLOWS: usize = 65_536;
 const SOCKETS: usize = 65_536;
 /// Ranges of 5,000 nodes with exceptions, or the single pods of a cluster whose nodes have no ranges.
 const IPCACHE: usize = 524_288;

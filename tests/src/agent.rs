@@ -11,7 +11,6 @@ use std::time::Duration;
 use anyhow::{Context, Result, anyhow, bail};
 use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
-use serde_json::Value;
 
 use crate::binary::Binary;
 use crate::run::cgroup;
@@ -230,16 +229,6 @@ impl Agent {
         let mut command = self.place.command(Binary::Cli.path()?)?;
         command.args(arguments).stdin(Stdio::null());
         command.output().with_context(|| self.about("start weir"))
-    }
-
-    /// Runs `weir` on this node and decodes its standard output as JSON.
-    ///
-    /// # Errors
-    ///
-    /// When it fails or prints something else.
-    pub fn weir_json(&self, arguments: &[&str]) -> Result<Value> {
-        let text = self.weir(arguments)?;
-        serde_json::from_str(&text).with_context(|| format!("weir {arguments:?} printed {text:?}"))
     }
 
     /// What the agent says of itself, well or not.
