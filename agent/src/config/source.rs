@@ -60,8 +60,9 @@ section! {
     /// Address of the API server, instead of the one in the file or in the pod's environment.
     pub struct ApiServer {
         settings {
-            /// Name or address of the API server or of a balancer before it. To be set where Weir
-            /// replaces kube-proxy: the ClusterIP that pods are told is served by Weir itself.
+            /// Name or address of the API server or of a load balancer in front of it. To be set
+            /// where Weir replaces kube-proxy: the ClusterIP that pods are told is served by Weir
+            /// itself.
             "host" host: Option<String> = None,
             /// Port at that host.
             "port" port: Count<1, 65_535> = Count::new(6_443),
