@@ -41,11 +41,13 @@ pub enum Counter {
     DropUnencrypted = 16,
     /// Packets dropped: not found while connections are carried over from another layout.
     DropCarryingOver = 17,
+    /// Packets that the account of traffic between nodes had no room for.
+    TrafficUnaccounted = 18,
 }
 
 impl Counter {
     /// Number of counters, the size of the map.
-    pub const COUNT: usize = 18;
+    pub const COUNT: usize = 19;
 
     /// All counters with the name that status and metrics show.
     pub const ALL: [(Self, &'static str); Self::COUNT] = [
@@ -67,6 +69,7 @@ impl Counter {
         (Self::SocketsTranslated, "sockets_translated"),
         (Self::DropUnencrypted, "drop_unencrypted"),
         (Self::DropCarryingOver, "drop_carrying_over"),
+        (Self::TrafficUnaccounted, "traffic_unaccounted"),
     ];
 }
 

@@ -164,6 +164,32 @@ pub fn parse_ipv6<const LINK_LEN: usize>(
     Ok(transport.packet(ip.source, ip.destination, protocol, total_len, ip.hop_limit))
 }
 
+/// What the network header alone tells of an IPv4 packet that [`parse_ipv4`] does not take: a fragment, or
+/// one of a protocol without ports.
+#[inline(always)]
+pub fn network_only_ipv4(frame: &Frame<'_>) -> Option<Packet<Addr4>> {
+    let ip: Ipv4Header = frame.read(ETHERNET_LEN)?;
+    let transport = Transport::UNKNOWN;
+    let total_len = u32::from(ip.total_len.get());
+    Some(transport.packet(ip.source, ip.destination, ip.protocol, total_len, ip.ttl))
+}
+
+/// What the network header alone tells of an IPv6 packet that [`parse_ipv6`] does not take. Its protocol is
+/// that of the first header behind, which may be an extension.
+#[inline(always)]
+pub fn network_only_ipv6(frame: &Frame<'_>) -> Option<Packet<Addr6>> {
+    let ip: Ipv6Header = frame.read(ETHERNET_LEN)?;
+    let transport = Transport::UNKNOWN;
+    let total_len = IPV6_LEN as u32 + u32::from(ip.payload_len.get());
+    Some(transport.packet(
+        ip.source,
+        ip.destination,
+        ip.next_header,
+        total_len,
+        ip.hop_limit,
+    ))
+}
+
 /// Bytes from the start of a frame to the end of the last header that is read of it, options included,
 /// where the readable bytes tell; [`HEADERS_MAX`] where they do not, and for what is neither IPv4 nor
 /// IPv6. `bare_protocol` is the EtherType of a frame that has no link-layer header.
@@ -279,6 +305,14 @@ fn parse_transport<const LINK_LEN: usize>(
 }
 
 impl Transport {
+    /// No ports, no flags, nowhere.
+    const UNKNOWN: Self = Self {
+        ports: 0,
+        tcp_flags: 0,
+        offset: 0,
+        len_min: 0,
+    };
+
     #[inline(always)]
     fn packet<A: Address>(
         self,

@@ -82,7 +82,7 @@ mod tunnel_port {
 }
 
 /// What becomes of a packet that is about to leave by an uplink in clear text, `None` if it goes to
-/// no other node.
+/// no other node. One for a pod of this node does, as there is no such pod: it has just ended.
 ///
 /// `tunnelled` says that the packet is itself a tunnel's, which may carry pods' packets;
 /// `is_from_pod` that it is one of a pod of this node, and is asked if that matters.
@@ -98,7 +98,7 @@ pub fn path_in_clear(
         if strict { TrafficPath::DROPPED } else { path }
     };
     let to_pod = destination.has(IpcacheValue::POD);
-    if destination.has(IpcacheValue::LOCAL) {
+    if destination.has(IpcacheValue::LOCAL) && !to_pod {
         None
     } else if (to_pod || tunnelled) && destination.has(IpcacheValue::CLEAR_ALLOWED) {
         Some(TrafficPath::CLEAR_ALLOWED)
@@ -221,9 +221,17 @@ mod tests {
     #[test]
     fn what_stays_on_this_node_is_of_no_concern() {
         use IpcacheValue as To;
-        for flags in [To::POD | To::LOCAL, To::NODE | To::LOCAL] {
-            assert_eq!(path(flags, false, STRICT), None);
-        }
+        assert_eq!(path(To::NODE | To::LOCAL, false, STRICT), None);
+    }
+
+    /// It was decrypted, or came from another pod, and its receiver has ended: the node's default route
+    /// has it now.
+    #[test]
+    fn what_leaves_for_a_pod_of_this_node_leaves_in_clear_text() {
+        use IpcacheValue as To;
+        let own = To::POD | To::LOCAL;
+        assert_eq!(path(own, false, STRICT), Some(TrafficPath::DROPPED));
+        assert_eq!(path(own, false, 0), Some(TrafficPath::CLEAR_NOT_STRICT));
     }
 
     #[test]

@@ -273,8 +273,9 @@ fn account<const LINK_LEN: usize>(skb: &Skb<'_, LINK_LEN>, node: NodeId, path: T
         return;
     }
     let first = TrafficValue { packets, bytes };
-    // A full table is one of more nodes than a cluster has; their traffic is in the total alone.
-    let _ = TRAFFIC.insert(&key, &first, BPF_ANY.into());
+    if TRAFFIC.insert(&key, &first, BPF_ANY.into()).is_err() {
+        count(Counter::TrafficUnaccounted);
+    }
 }
 
 /// Counts a drop, and tells of it unless the frame carries VLAN tags, which events do not show.
@@ -284,12 +285,14 @@ fn report_drop(skb: &Skb<'_>) {
     let frame = skb.bytes();
     match packet::network_protocol(&frame) {
         Ok(ethertype::IPV4) => {
-            if let Ok(packet) = packet::parse_ipv4(&frame) {
+            let packet = packet::parse_ipv4(&frame).ok();
+            if let Some(packet) = packet.or_else(|| packet::network_only_ipv4(&frame)) {
                 emit::drop::<Addr4>(skb, &packet, DropReason::Unencrypted);
             }
         }
         Ok(ethertype::IPV6) => {
-            if let Ok(packet) = packet::parse_ipv6(&frame) {
+            let packet = packet::parse_ipv6(&frame).ok();
+            if let Some(packet) = packet.or_else(|| packet::network_only_ipv6(&frame)) {
                 emit::drop::<Addr6>(skb, &packet, DropReason::Unencrypted);
             }
         }

@@ -25,7 +25,7 @@ pub(crate) const FLOWS: usize = 65_536;
 const SOCKETS: usize = 65_536;
 /// Ranges of 5,000 nodes with exceptions, or the single pods of a cluster whose nodes have no ranges.
 const IPCACHE: usize = 524_288;
-/// Six ways to each of 10,000 nodes.
+/// Eight ways to each of 8,192 nodes.
 const TRAFFIC_ACCOUNTS: usize = 65_536;
 const NO_PREALLOC: usize = BPF_F_NO_PREALLOC as usize;
 

@@ -10,6 +10,7 @@ mod model;
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
+use ebpf_abi::Counter;
 use tonic::{Request, Response, Status};
 use weir_proto::admin as proto;
 use weir_proto::admin::admin_server::Admin;
@@ -140,7 +141,9 @@ impl Admin for AdminService {
         let handle = encryption::on(self.0.encryption.as_ref())?;
         let snapshot = handle.snapshot();
         let account = blocking(move || handle.account()).await?;
-        let report = encryption::report(&snapshot, &account);
+        let unaccounted = |source: &dyn StatusSource| source.counter(Counter::TrafficUnaccounted);
+        let mut report = encryption::report(&snapshot, &account);
+        report.unaccounted_packets = self.ask(unaccounted).await?;
         Ok(Response::new(report))
     }
 

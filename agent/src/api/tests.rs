@@ -3,6 +3,7 @@
 use std::num::NonZeroUsize;
 use std::path::Path;
 
+use ebpf_abi::Counter;
 use tokio::task::JoinHandle;
 use tokio_stream::{StreamExt as _, iter};
 use tonic::Code;
@@ -33,6 +34,10 @@ mod reflection;
 struct Told;
 
 impl StatusSource for Told {
+    fn counter(&self, counter: Counter) -> anyhow::Result<u64> {
+        Ok(counter as u64)
+    }
+
     fn status(&self) -> anyhow::Result<AgentStatus> {
         Ok(AgentStatus {
             counters: vec![("events_sent".into(), 7)],

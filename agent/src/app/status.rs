@@ -4,7 +4,7 @@ use std::net::IpAddr;
 use std::sync::Arc;
 
 use arc_swap::ArcSwap;
-use ebpf_abi::ABI_VERSION;
+use ebpf_abi::{ABI_VERSION, Counter};
 use tokio::runtime::Handle;
 use tokio::sync::watch;
 
@@ -56,6 +56,10 @@ pub struct Status {
 }
 
 impl StatusSource for Status {
+    fn counter(&self, counter: Counter) -> anyhow::Result<u64> {
+        Ok(self.counters.get(counter)?)
+    }
+
     fn status(&self) -> anyhow::Result<AgentStatus> {
         let attacher = self.attached.lock();
         let cgroup = attacher.cgroup().unwrap_or_default().to_owned();

@@ -105,6 +105,9 @@ fn growth(
         }
     }
     after.rows.retain(|row| row.packets > 0);
+    after.unaccounted_packets = after
+        .unaccounted_packets
+        .saturating_sub(before.unaccounted_packets);
     after
 }
 
@@ -115,6 +118,9 @@ fn verdict(report: &EncryptionReportResponse, fail_on: Option<Clear>) -> Result<
         Some(Clear::Pods) => {}
         Some(Clear::Any) => clear.add(&Sum::of(report, TrafficKind::ClearNode)),
     }
+    if report.unaccounted_packets > 0 {
+        return Err(Failure::ClearText(unaccounted(report)));
+    }
     if clear.packets == 0 {
         return Ok(());
     }
@@ -122,6 +128,14 @@ fn verdict(report: &EncryptionReportResponse, fail_on: Option<Clear>) -> Result<
         "{} left in clear text",
         clear.text()
     )))
+}
+
+/// What nobody can say anything of.
+fn unaccounted(report: &EncryptionReportResponse) -> String {
+    format!(
+        "{} packets are in no account, which is full: some may have left in clear text",
+        report.unaccounted_packets
+    )
 }
 
 /// Packets and bytes, and the nodes they went to.
@@ -186,6 +200,9 @@ fn sentence(report: &EncryptionReportResponse, paint: Paint) -> String {
         sentences.push(format!(
             "{what} that would have left in clear text were dropped."
         ));
+    }
+    if report.unaccounted_packets > 0 {
+        sentences.push(paint.paint(Hue::Red, &format!("{}.", unaccounted(report))));
     }
     sentences.join(" ")
 }
@@ -314,6 +331,17 @@ mod tests {
         assert_eq!(code(&[encrypted(), own(), dropped()], Some(Clear::Pods)), 0);
         assert_eq!(code(&[own()], Some(Clear::Any)), 6);
         assert_eq!(code(&[clear()], Some(Clear::Pods)), 6);
+    }
+
+    #[test]
+    fn what_is_in_no_account_may_have_been_in_clear_text() {
+        let mut full = report(&[encrypted()]);
+        full.unaccounted_packets = 5;
+        assert!(sentence(&full, Paint::new(false)).contains("5 packets are in no account"));
+        let code = |what| verdict(&full, what).map_or_else(|failure| failure.exit_code(), |()| 0);
+        assert_eq!(code(Some(Clear::Pods)), 6);
+        assert_eq!(code(None), 0);
+        assert_eq!(growth(&full, full.clone()).unaccounted_packets, 0);
     }
 
     #[test]

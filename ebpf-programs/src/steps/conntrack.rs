@@ -80,26 +80,27 @@ pub fn is_left_over<A: Ip>(
 }
 
 /// True if a connection, with the entries of both its directions, is over, so that its ports count as
-/// free: it was closed, or was silent for as long as its state allows.
+/// free: it was silent for as long as its state allows. Nobody here compares sequence numbers, so what
+/// closed it may be forged, and a connection that goes on is no one's to take over.
 #[inline(always)]
 pub fn is_over<A: Ip>(
     request: &ConntrackValue<A>,
     reply: &ConntrackValue<A>,
     protocol: Protocol,
+    ports: Ports,
     config: &DatapathConfig,
 ) -> bool {
-    if is_closed(request, reply) {
-        return true;
-    }
     let now = jiffies();
     let of_request = silence(request, now);
     let of_either_way = of_request.min(silence(reply, now));
-    let (silence, seconds) = if protocol != Protocol::TCP {
+    let (silence, seconds) = if ports == Ports::Scarce && is_closed(request, reply) {
+        (of_either_way, CLOSED_SECONDS_MIN)
+    } else if protocol != Protocol::TCP {
         (of_either_way, config.udp_idle_seconds)
     } else if request.tcp_flags & tcp::ACK == 0 {
         // A client that does not exist never acknowledges, and the backend's answers are no life.
         (of_request, UNSETTLED_SECONDS)
-    } else if (request.tcp_flags | reply.tcp_flags) & tcp::FIN != 0 {
+    } else if (request.tcp_flags | reply.tcp_flags) & (tcp::FIN | tcp::RST) != 0 {
         (of_either_way, UNSETTLED_SECONDS)
     } else {
         (of_either_way, config.tcp_idle_seconds)
@@ -107,9 +108,22 @@ pub fn is_over<A: Ip>(
     is_longer(silence, seconds, config)
 }
 
-/// How long a TCP connection may be silent that only one side has closed, or that its client has not
-/// acknowledged yet: as netfilter has it (`tcp_timeouts` in `net/netfilter/nf_conntrack_proto_tcp.c`).
+/// Whether a port has to be found among few.
+#[derive(Clone, Copy, PartialEq, Eq)]
+#[repr(u32)]
+pub enum Ports {
+    /// There may be others.
+    Plenty,
+    /// Others were tried, and held.
+    Scarce,
+}
+
+/// How long a TCP connection may be silent that its client has not acknowledged yet, as netfilter has it
+/// (`tcp_timeouts` in `net/netfilter/nf_conntrack_proto_tcp.c`), or that was closed: for so long the
+/// backend remembers it (`TCP_TIMEWAIT_LEN` in `include/net/tcp.h`), and may refuse another one.
 const UNSETTLED_SECONDS: u32 = 60;
+/// Likewise one that was closed, if ports are scarce. One that goes on is checked once a second.
+const CLOSED_SECONDS_MIN: u32 = 2;
 
 /// Ticks since an entry was checked. None if another CPU has just done so, after `now` was read.
 #[inline(always)]

@@ -18,10 +18,12 @@ use crate::family::Ip;
 use crate::hook::EthernetHook;
 use crate::log;
 use crate::maps::Pending;
-use crate::steps::{conntrack, route, select};
+use crate::steps::conntrack::{self, Ports};
+use crate::steps::{route, select};
 
-/// Ports tried before giving up. A port is taken only by a connection to the same backend; with a
-/// quarter of them taken, not one connection in a thousand million finds so many taken in a row.
+/// Ports tried before giving up, the second half of them also if their connections were closed of late.
+/// A port is taken only by a connection to the same backend; with a quarter of them taken, not one
+/// connection in a thousand million finds so many taken in a row.
 const PORTS_TRIED: u32 = 16;
 
 /// What both entries of a connection have in common.
@@ -152,10 +154,15 @@ impl<A: Ip> Connection<'_, A> {
         kind: ConntrackKind,
     ) -> Result<(), DropReason> {
         let mut hash = seed;
-        for _ in 0..PORTS_TRIED {
+        for tried in 0..PORTS_TRIED {
+            let ports = if tried < PORTS_TRIED / 2 {
+                Ports::Plenty
+            } else {
+                Ports::Scarce
+            };
             hash = hash::again(hash);
             pending.request.rewrite.source_port = port_of(hash, self.config);
-            if reserve(self, pending, kind) {
+            if reserve(self, pending, kind, ports) {
                 return Ok(());
             }
         }
@@ -173,7 +180,12 @@ fn reserve_client_ports<A: Ip>(
 ) -> Result<(), DropReason> {
     let client = &connection.packet.tuple;
     connection.aim(&mut pending.request.rewrite, backend, client.source);
-    if reserve(connection, pending, ConntrackKind::FROM_BACKEND) {
+    if reserve(
+        connection,
+        pending,
+        ConntrackKind::FROM_BACKEND,
+        Ports::Plenty,
+    ) {
         return Ok(());
     }
     let seed = client.source_port.0.into();
@@ -212,6 +224,7 @@ pub fn reserve<A: Ip>(
     connection: &Connection<'_, A>,
     pending: &mut Pending<A>,
     kind: ConntrackKind,
+    ports: Ports,
 ) -> bool {
     pending.reply_key.set_reversed(&pending.request.rewrite);
     pending.reply.rewrite.set_reversed(&connection.packet.tuple);
@@ -220,7 +233,7 @@ pub fn reserve<A: Ip>(
     // Never a generation in force: the first answer has the entry checked, which finds its route.
     value.generation = 0;
     let written = A::conntrack().insert(key, &*value, BPF_NOEXIST.into());
-    written.is_ok() || retake(connection, pending)
+    written.is_ok() || retake(connection, pending, ports)
 }
 
 /// As [`Tuple::set_reversed`], from a value in a map: of that the compiler makes a call.
@@ -237,7 +250,7 @@ fn turn<A: Ip>(key: &mut Tuple<A>, of: &Tuple<A>) {
 ///
 /// Not part of it: together they take more stack than the chain of calls has.
 #[inline(never)]
-fn retake<A: Ip>(connection: &Connection<'_, A>, pending: &mut Pending<A>) -> bool {
+fn retake<A: Ip>(connection: &Connection<'_, A>, pending: &mut Pending<A>, ports: Ports) -> bool {
     let (key, value) = (&mut pending.reply_key, &pending.reply);
     let Some(existing) = entry(A::conntrack(), key) else {
         return false;
@@ -246,7 +259,7 @@ fn retake<A: Ip>(connection: &Connection<'_, A>, pending: &mut Pending<A>) -> bo
         let (protocol, config) = (key.protocol, connection.config);
         turn(key, &existing.rewrite);
         let is_over = match entry(A::conntrack(), key) {
-            Some(request) => conntrack::is_over(request, existing, protocol, config),
+            Some(request) => conntrack::is_over(request, existing, protocol, ports, config),
             // Evicted: the client's next packet finds its way to these ports again.
             None => conntrack::is_left_over(existing, protocol, config),
         };

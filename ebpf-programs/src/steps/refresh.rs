@@ -10,7 +10,8 @@ use crate::emit;
 use crate::family::Ip;
 use crate::hook::Hook;
 use crate::log;
-use crate::steps::{conntrack, open, route};
+use crate::steps::conntrack::{self, Ports};
+use crate::steps::{open, route};
 
 /// Brings an entry up to date. False if the connection has to be opened anew.
 #[inline(never)]
@@ -21,8 +22,15 @@ pub fn entry<A: Ip>(
     config: &DatapathConfig,
 ) -> bool {
     let is_request = entry.kind != ConntrackKind::FROM_REMOTE;
-    if is_request && conntrack::is_idle(entry, packet.tuple.protocol, config) {
+    if is_request
+        && conntrack::is_idle(entry, packet.tuple.protocol, config)
+        && !is_answered(packet, entry, config)
+    {
         return false;
+    }
+    if packet.tcp_flags & tcp::RST == 0 {
+        // Whoever reset it, it goes on: forged, or out of the receiver's window.
+        entry.tcp_flags &= !tcp::RST;
     }
     if is_request
         && entry.generation != config.generation
@@ -50,6 +58,24 @@ pub fn entry<A: Ip>(
         emit::connection(hook, packet, entry);
     }
     true
+}
+
+/// True if the backend has sent something of late: a client may do no more than listen.
+#[inline(never)]
+fn is_answered<A: Ip>(
+    packet: &Packet<A>,
+    entry: &ConntrackValue<A>,
+    config: &DatapathConfig,
+) -> bool {
+    let Some(pending) = A::pending() else {
+        return false;
+    };
+    pending.reply_key.set_reversed(&entry.rewrite);
+    pending.reply.rewrite.set_reversed(&packet.tuple);
+    map_entry(A::conntrack(), &pending.reply_key).is_some_and(|reply| {
+        same(&reply.rewrite, &pending.reply.rewrite)
+            && !conntrack::is_idle(reply, packet.tuple.protocol, config)
+    })
 }
 
 /// True if the backend is what it was; a new agent may use the number of one that was removed again.
@@ -123,5 +149,6 @@ fn keep_replies<A: Ip>(
         },
         pending,
         kind,
+        Ports::Plenty,
     )
 }

@@ -34,6 +34,8 @@ const _: () = assert!(size_of::<FibLookup>() == 64);
 const SUCCESS: i64 = 0;
 /// `BPF_FIB_LKUP_RET_NO_NEIGH`: there is a route, its next hop has not been resolved.
 const NO_NEIGHBOUR: i64 = 7;
+/// `BPF_FIB_LKUP_RET_FRAG_NEEDED`: the packet is larger than the way's MTU.
+const TOO_LARGE: i64 = 8;
 
 /// Is the neighbour known to whom a packet goes next?
 #[derive(PartialEq, Eq)]
@@ -42,7 +44,7 @@ enum Neighbour {
     Unknown,
 }
 
-/// Asks for the route of a packet with this tuple. Its length is looked at unless it is zero.
+/// Asks for the route of a packet with this tuple. If `total_len` is not zero, it has to fit.
 #[inline(always)]
 fn find<'a, A: Ip>(
     hook: &impl Hook,
@@ -80,6 +82,8 @@ fn find<'a, A: Ip>(
     };
     match answer {
         SUCCESS => Ok((Neighbour::Known, lookup)),
+        // Without a length the kernel compares that of the buffer, after it has filled in the answer.
+        TOO_LARGE if total_len == 0 => Ok((Neighbour::Known, lookup)),
         NO_NEIGHBOUR => Ok((Neighbour::Unknown, lookup)),
         _ => Err(DropReason::NoRoute),
     }

@@ -1,16 +1,19 @@
 //! What may leave in clear text, what is counted of it, and the hooks of the device that encrypts.
 
 use std::collections::BTreeMap;
+use std::net::IpAddr;
 
 use ebpf_abi::tcp::{ACK, SYN};
-use ebpf_abi::{Counter, DropReason, IpcacheValue as To, TrafficPath};
+use ebpf_abi::{
+    Be16, Counter, DropReason, Family, FlowEvent, IpcacheValue as To, Protocol, TrafficPath,
+};
 
 use weir_agent::lb::apply::LbMaps;
 
 use crate::network::{Addresses, at, families};
 use crate::node::{Hook, Node, OTHER_NODE, Verdict, encrypting, on_node_with, small_config};
 use crate::open::{FIRST, syn};
-use crate::packet::{Packet, Transport, fragment_header};
+use crate::packet::{FRAGMENT, Packet, Transport, UDP, fragment_header};
 
 const VXLAN: u16 = 4_789;
 /// Of the device that encrypts.
@@ -59,7 +62,8 @@ fn an_uplink_lets_out_only_what_may_leave_in_clear_text() {
     let rows = [
         (To::POD, false, Some(TrafficPath::DROPPED)),
         (To::POD | To::PEER, false, Some(TrafficPath::DROPPED)),
-        (To::POD | To::LOCAL, false, None),
+        // It has ended: the default route has what is for it.
+        (To::POD | To::LOCAL, false, Some(TrafficPath::DROPPED)),
         (To::POD | CLEAR, false, Some(TrafficPath::CLEAR_ALLOWED)),
         (To::NODE, false, Some(TrafficPath::CLEAR_NODE)),
         (To::NODE | To::PEER, false, Some(TrafficPath::CLEAR_NODE)),
@@ -127,11 +131,14 @@ fn protocols_that_carry_packets_are_tunnels_too() {
     on_node_with(&encrypting(true), |node| {
         for of in families() {
             node.know(of.remote.ip(), To::NODE);
+            node.events();
             let carrying = |protocol| Packet::of(of.local, of.remote, Transport::Other(protocol));
             // IP in IP, IPv6 in IP, GRE; and one that carries none.
             for protocol in [4, 41, 47] {
                 let outcome = node.run(Hook::UplinkOut, &carrying(protocol));
                 assert_eq!(outcome.verdict, Verdict::Drop, "protocol {protocol}");
+                let told: Vec<_> = node.events().iter().map(event_of_drop).collect();
+                assert_eq!(told, [(Protocol(protocol), of.remote.ip())]);
                 assert!(account(node).contains_key(&TrafficPath::DROPPED));
             }
             let outcome = node.run(Hook::UplinkOut, &carrying(132));
@@ -141,11 +148,25 @@ fn protocols_that_carry_packets_are_tunnels_too() {
     });
 }
 
+/// What an event tells of a packet whose ports nobody can read.
+fn event_of_drop(event: &FlowEvent) -> (Protocol, IpAddr) {
+    assert_eq!(event.drop_reason, DropReason::Unencrypted as u8);
+    let ports = [event.source_port, event.destination_port].map(Be16::get);
+    assert_eq!(ports, [0, 0]);
+    let family = if event.family == Family::V4 as u8 {
+        Family::V4
+    } else {
+        Family::V6
+    };
+    (event.protocol, event.destination.narrow(family))
+}
+
 #[test]
 fn a_later_fragment_may_be_of_a_tunnels_packet() {
     on_node_with(&encrypting(true), |node| {
         for of in families() {
             node.know(of.remote.ip(), To::NODE);
+            node.events();
             let later = |packet: Packet| {
                 packet.with(|it| {
                     it.fragment = 185;
@@ -157,6 +178,9 @@ fn a_later_fragment_may_be_of_a_tunnels_packet() {
             let dropped = later(leaving(&of, false));
             let outcome = node.run(Hook::UplinkOut, &dropped);
             assert_eq!(outcome.verdict, Verdict::Drop, "{outcome}");
+            let told: Vec<_> = node.events().iter().map(event_of_drop).collect();
+            let protocol = if of.remote.is_ipv4() { UDP } else { FRAGMENT };
+            assert_eq!(told, [(Protocol(protocol), of.remote.ip())]);
             assert!(account(node).contains_key(&TrafficPath::DROPPED));
             // Of IPv4 it is known what the whole was.
             if of.remote.is_ipv4() {

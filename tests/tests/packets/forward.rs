@@ -2,6 +2,7 @@
 
 use ebpf_abi::Counter;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
+use std::process::Command;
 
 use ebpf_abi::tcp::{ACK, PSH, SYN};
 
@@ -148,6 +149,30 @@ fn tc_does_for_a_packet_what_xdp_would() {
                 node.expect(Hook::UplinkIn, &reply, Verdict::Redirect, &leaves);
             }
             node.expect_counted(&[(Counter::ConnectionsNew, 2)]);
+        }
+    });
+}
+
+/// A tunnel's interface sends them in pieces; and what the others need to know of the way is kept.
+#[test]
+fn a_packet_larger_than_the_way_goes_like_the_others() {
+    on_node(|node| {
+        let shrink = ["link", "set", "dev", node.uplink_name(), "mtu", "1400"];
+        let status = Command::new("ip").args(shrink).status().expect("ip");
+        assert!(status.success());
+        for of in node.families() {
+            node.service(SERVICE, of.vip, of.remote, false);
+            let large = request(&of, Transport::Udp).with(|it| it.payload = vec![7; 1_500]);
+            for round in 0..2 {
+                let outcome = node.run(Hook::UplinkIn, &large);
+                let port = source_port(&outcome.frame);
+                let leaves = node.wire.sent_to_peer(&large, &of, port, of.remote);
+                let leaves = before_neighbour(&large, &leaves);
+                outcome.assert(Verdict::Redirect, &leaves.bytes());
+                let entry = node.entry(&large).unwrap();
+                assert_eq!(entry.next_hop.destination_mac, node.wire.peer, "{round}");
+                node.let_pass(2.0);
+            }
         }
     });
 }

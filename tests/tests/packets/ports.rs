@@ -99,6 +99,9 @@ fn a_port_is_free_again_once_its_connection_ended() {
                 let other = Packet::tcp(at(of.client, 50_001), of.vip, SYN);
                 assert_eq!(node.run(Hook::Xdp, &other).verdict, Verdict::Drop);
                 converse(node, &of, end);
+                // The backend may remember it, and what ended it may have been forged.
+                assert_eq!(node.run(Hook::Xdp, &other).verdict, Verdict::Drop);
+                node.let_pass(3.0);
                 assert_eq!(port_of(node, &other), 20_000);
                 let reply =
                     node.wire
@@ -110,6 +113,48 @@ fn a_port_is_free_again_once_its_connection_ended() {
             }
         });
     }
+}
+
+#[test]
+fn the_port_of_a_connection_that_ended_of_late_is_taken_last() {
+    on_node_with_ports(20_000, 20_003, |node| {
+        for of in node.families() {
+            node.service(FIRST, of.vip, of.remote, false);
+            let port = port_of(node, &Packet::tcp(of.client, of.vip, SYN));
+            node.run(Hook::Xdp, &Packet::tcp(of.client, of.vip, RST));
+            node.let_pass(3.0);
+            let others = 50_001..50_003;
+            let others = others.map(|other| Packet::tcp(at(of.client, other), of.vip, SYN));
+            let others: Vec<u16> = others.map(|other| port_of(node, &other)).collect();
+            assert!(!others.contains(&port), "{port} of {others:?}");
+            node.let_pass(60.0);
+            let still_open = Packet::tcp(at(of.client, 50_003), of.vip, SYN);
+            port_of(node, &still_open);
+        }
+    });
+}
+
+/// Somebody else may have sent it, from whom the backend takes nothing.
+#[test]
+fn a_connection_that_goes_on_after_a_reset_keeps_its_port() {
+    on_node_with_ports(20_000, 20_000, |node| {
+        for of in node.families() {
+            node.service(FIRST, of.vip, of.remote, false);
+            converse(node, &of, &HANDSHAKE);
+            let other = Packet::tcp(at(of.client, 50_001), of.vip, SYN);
+            for forged in [From::Client(RST), From::Backend(RST)] {
+                converse(node, &of, &[forged]);
+                for _ in 0..3 {
+                    node.let_pass(1.5);
+                    converse(node, &of, &[From::Client(ACK), From::Backend(ACK)]);
+                    assert_eq!(node.run(Hook::Xdp, &other).verdict, Verdict::Drop);
+                }
+                node.let_pass(3_600.0);
+                assert_eq!(node.run(Hook::Xdp, &other).verdict, Verdict::Drop);
+                converse(node, &of, &[From::Client(ACK), From::Backend(ACK)]);
+            }
+        }
+    });
 }
 
 /// Whoever sends only SYNs holds ports for a minute, not for hours, whatever the backend answers; and
@@ -154,6 +199,29 @@ fn datagrams_in_one_direction_alone_keep_the_port() {
             }
             let other = Packet::udp(at(of.client, 50_001), of.vip);
             assert_eq!(node.run(Hook::Xdp, &other).verdict, Verdict::Drop);
+        }
+    });
+}
+
+/// Such as one who subscribes and then listens.
+#[test]
+fn a_client_that_says_little_keeps_its_backend_while_that_one_talks() {
+    on_node_with_ports(20_000, 20_000, |node| {
+        for of in node.families() {
+            node.service(FIRST, of.vip, of.remote, false);
+            let packet = Packet::udp(of.client, of.vip);
+            port_of(node, &packet);
+            for _ in 0..2 {
+                node.let_pass(100.0);
+                let answer = node
+                    .wire
+                    .peer_answer(&of, of.remote, 20_000, Transport::Udp);
+                assert_eq!(node.run(Hook::Xdp, &answer).verdict, Verdict::Transmit);
+            }
+            node.let_pass(100.0);
+            node.counted();
+            port_of(node, &packet);
+            node.expect_counted(&[]);
         }
     });
 }

@@ -154,7 +154,7 @@ fn peer(node: &NodeStatus, peer: &PeerStatus) -> proto::Peer {
     }
 }
 
-/// What went where, by the names of nodes.
+/// What went where, by the names of nodes. What the account had no room for is not in it.
 pub(super) fn report(snapshot: &Snapshot, account: &Account) -> proto::EncryptionReportResponse {
     let mut rows: Vec<_> = account
         .iter()
@@ -177,6 +177,7 @@ pub(super) fn report(snapshot: &Snapshot, account: &Account) -> proto::Encryptio
         rows,
         strict: snapshot.strict,
         nodes_traffic: snapshot.nodes_traffic,
+        unaccounted_packets: 0,
     }
 }
 

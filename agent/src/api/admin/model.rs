@@ -2,6 +2,8 @@
 
 use std::net::{IpAddr, SocketAddr};
 
+use ebpf_abi::Counter;
+
 use crate::state::{L4Protocol, ObjectName};
 
 /// Answers what the admin API cannot know itself. Called on threads that may block.
@@ -10,6 +12,9 @@ use crate::state::{L4Protocol, ObjectName};
 pub trait StatusSource: Send + Sync {
     /// State of the data path and of the source.
     fn status(&self) -> anyhow::Result<AgentStatus>;
+
+    /// One counter of the programs.
+    fn counter(&self, counter: Counter) -> anyhow::Result<u64>;
 
     /// The services that the data path balances.
     fn services(&self) -> anyhow::Result<Vec<Service>>;
