@@ -230,7 +230,7 @@ impl Status {
             .keys()
             .find_map(|frontend| actual.frontends.get(frontend));
         let id = in_map.map(|entry| entry.service).unwrap_or_default();
-        let table_size = actual.tables.get(&id).map_or(0, |table| table.slots);
+        let table_size = actual.table(id).map_or(0, |table| table.slots);
         let shares = actual.shares.get(&id);
         let backends = service.backends.iter().map(|(address, state)| {
             let number = actual

@@ -25,8 +25,8 @@ pub trait LbMaps {
     fn backends(&self) -> Result<Vec<(BackendId, BackendAddress)>, Self::Error>;
     /// All services that have a table.
     fn tables(&self) -> Result<Vec<ServiceId>, Self::Error>;
-    /// The slots of a service's table.
-    fn table(&self, service: ServiceId) -> Result<Vec<BackendId>, Self::Error>;
+    /// The slots of a service's table; nothing if this agent may not read them.
+    fn table(&self, service: ServiceId) -> Result<Option<Vec<BackendId>>, Self::Error>;
     /// Adds or changes a frontend.
     fn insert_frontend(
         &mut self,
@@ -93,11 +93,13 @@ pub fn read_back<M: LbMaps>(maps: &M) -> Result<Actual, M::Error> {
     };
     for service in maps.tables()? {
         let slots = maps.table(service)?;
-        actual.shares.insert(service, shares(&slots));
-        let table = Table {
+        if let Some(slots) = &slots {
+            actual.shares.insert(service, shares(slots));
+        }
+        let table = slots.map(|slots| Table {
             slots: slots.len() as u32,
             backends: slots.into_iter().collect::<BTreeSet<_>>(),
-        };
+        });
         actual.tables.insert(service, table);
     }
     Ok(actual)
@@ -159,14 +161,11 @@ impl Applier {
                 self.fill(*service, backends, *slots)?;
                 maps.swap_table(*service, &self.slots).map_err(failed)?;
                 actual.shares.insert(*service, self.shares(backends));
-                let backends = backends.iter().map(|(id, _)| *id).collect();
-                actual.tables.insert(
-                    *service,
-                    Table {
-                        backends,
-                        slots: *slots,
-                    },
-                );
+                let table = Table {
+                    backends: backends.iter().map(|(id, _)| *id).collect(),
+                    slots: *slots,
+                };
+                actual.tables.insert(*service, Some(table));
             }
             Step::InsertFrontend(frontend, entry) => {
                 maps.insert_frontend(frontend, *entry).map_err(failed)?;

@@ -25,6 +25,8 @@ pub struct MemoryMaps {
     pub failing_after: Option<usize>,
     /// What there is room for, if it is bounded.
     pub capacity: Option<Capacity>,
+    /// An earlier agent made the tables, and this one may not read them.
+    pub unreadable: bool,
     /// Where each frontend may lead while the writes go on; nothing to allow any backend.
     pub allowed: Option<BTreeMap<FrontendAddress, BTreeSet<BackendAddress>>>,
 }
@@ -98,8 +100,9 @@ impl LbMaps for MemoryMaps {
         Ok(self.tables.keys().copied().collect())
     }
 
-    fn table(&self, service: ServiceId) -> Result<Vec<BackendId>, Refused> {
-        self.tables.get(&service).cloned().ok_or(Refused)
+    fn table(&self, service: ServiceId) -> Result<Option<Vec<BackendId>>, Refused> {
+        let table = self.tables.get(&service).ok_or(Refused)?;
+        Ok((!self.unreadable).then(|| table.clone()))
     }
 
     fn insert_frontend(

@@ -31,13 +31,28 @@ pub struct Actual {
     pub frontends: BTreeMap<FrontendAddress, FrontendEntry>,
     /// Backends, those that only keep the connections they have included.
     pub backends: BTreeMap<BackendId, BackendAddress>,
-    /// For each table the backends it names and its slots.
-    pub tables: BTreeMap<ServiceId, Table>,
+    /// All tables. Nothing is known of one that an earlier agent made and this one may not read: it
+    /// is not what is wanted, whatever that is, and it may name any backend.
+    pub tables: BTreeMap<ServiceId, Option<Table>>,
     /// Backends were removed and the generation was not raised since. Not in the maps: a new agent
     /// raises the generation anyway when it sets its addresses.
     pub removed_unseen: bool,
     /// Slots of each backend in them; follows from the above, kept for those who ask.
     pub shares: BTreeMap<ServiceId, BTreeMap<BackendId, u32>>,
+}
+
+impl Actual {
+    /// The table of a service, if it is there and its content is known.
+    pub fn table(&self, service: ServiceId) -> Option<&Table> {
+        self.tables.get(&service)?.as_ref()
+    }
+
+    /// Whether a table names a backend, or may.
+    fn may_lead_to(&self, backend: BackendId) -> bool {
+        let names = |table: &Table| table.backends.contains(&backend);
+        let mut tables = self.tables.values();
+        tables.any(|table| table.as_ref().is_none_or(names))
+    }
 }
 
 /// What decides the content of a table.
@@ -182,7 +197,7 @@ pub fn plan(
         wanted
             .tables
             .iter()
-            .filter(|(id, table)| actual.tables.get(id) != Some(table))
+            .filter(|(id, table)| actual.table(**id) != Some(*table))
             .map(|(id, table)| wanted.swap(*id, table)),
     );
     steps.extend(
@@ -262,13 +277,14 @@ impl Wanted {
         self.tables.insert(id, table);
     }
 
-    /// True if a backend stays that tables named and none is to name.
+    /// True if a backend stays that tables named, or may have, and none is to name.
     fn stops_leading_to_some(&self, actual: &Actual) -> bool {
-        let named = |tables: &BTreeMap<_, Table>, id: &BackendId| {
-            tables.values().any(|table| table.backends.contains(id))
+        let is_named = |id: &BackendId| {
+            let mut tables = self.tables.values();
+            tables.any(|table| table.backends.contains(id))
         };
         let mut draining = self.draining.iter();
-        draining.any(|id| named(&actual.tables, id) && !named(&self.tables, id))
+        draining.any(|id| actual.may_lead_to(*id) && !is_named(id))
     }
 
     fn swap(&self, service: ServiceId, table: &Table) -> Step {

@@ -210,10 +210,10 @@ impl LbMaps for BalancerMaps {
         self.tables.keys().collect()
     }
 
-    fn table(&self, service: ServiceId) -> Result<Vec<BackendId>, MapError> {
+    fn table(&self, service: ServiceId) -> Result<Option<Vec<BackendId>>, MapError> {
         let table = match self.tables.get(&service, 0) {
-            // To the reconciler it is one without slots, which is built anew and swapped in.
-            Err(error) if is_denied(&error) => return Ok(Vec::new()),
+            // It is built anew and swapped in, which needs no more than the outer map.
+            Err(error) if is_denied(&error) => return Ok(None),
             table => table?,
         };
         let first = table.get(&0, 0)?;
@@ -224,7 +224,7 @@ impl LbMaps for BalancerMaps {
             words.extend(table.get(&chunk, 0)?);
         }
         words.truncate(slots as usize + 1);
-        Ok(words.into_iter().skip(1).map(BackendId).collect())
+        Ok(Some(words.into_iter().skip(1).map(BackendId).collect()))
     }
 
     fn insert_frontend(

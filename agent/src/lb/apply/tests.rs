@@ -173,5 +173,5 @@ fn a_service_without_backends_has_a_table_without_slots() {
         applier.apply(&[step], &mut maps, &mut actual).unwrap();
     }
     assert_eq!(maps.tables[&SERVICE], []);
-    assert_eq!(actual.tables[&SERVICE], Table::default());
+    assert_eq!(actual.table(SERVICE), Some(&Table::default()));
 }

@@ -80,6 +80,15 @@ impl Agent {
         }
     }
 
+    /// A new agent that may not read the tables of the earlier one.
+    fn denied(mut maps: MemoryMaps) -> Self {
+        maps.unreadable = true;
+        let mut agent = Self::over(maps);
+        // What it makes itself is looked at by the assertions.
+        agent.maps.unreadable = false;
+        agent
+    }
+
     fn plan(&mut self, desired: &Desired) -> Vec<Step> {
         let ids = self
             .ids
@@ -332,6 +341,36 @@ fn an_agent_that_dies_after_any_step_leaves_whole_services() {
         let mut next = Agent::over(agent.maps);
         assert!(next.pass(&after));
         next.assert_reached(&after);
+    }
+}
+
+#[test]
+fn a_table_that_cannot_be_read_is_made_anew_whatever_is_wanted() {
+    let before = wanted(&[
+        ("a", &[1], &[1, 2]),
+        ("b", &[2], &[3]),
+        ("gone", &[3], &[4]),
+    ]);
+    let mut agent = Agent::denied(agent_with(&before).maps);
+    // No endpoint of the first is ready any more, so an empty table is wanted.
+    let after = wanted(&[("a", &[1], &[]), ("b", &[2], &[3])]);
+    let steps = agent.plan(&after);
+    let swaps = |step: &&Step| matches!(step, Step::SwapTable { .. });
+    assert_eq!(steps.iter().filter(swaps).count(), 2, "{steps:?}");
+    assert!(agent.pass(&after));
+    agent.assert_reached(&after);
+}
+
+#[test]
+fn a_table_that_cannot_be_read_may_lead_to_a_backend_that_drains() {
+    let before = agent_with(&wanted(&[("a", &[1], &[1, 2])]));
+    let mut agent = Agent::denied(before.maps);
+    let mut draining = wanted(&[("a", &[1], &[1])]);
+    let service = draining.services.get_mut(&key("a")).unwrap();
+    service.draining = [backend(2)].into();
+    for _ in 0..2 {
+        assert!(agent.pass(&draining));
+        assert_eq!(agent.maps.generation, 1);
     }
 }
 

@@ -30,19 +30,20 @@ fn any_desired() -> impl Strategy<Value = Desired> {
     })
 }
 
-/// What may happen to an agent: a change, a write that fails, a restart.
+/// What may happen to an agent: a change, a write that fails, a restart, after which it may read the
+/// tables or not.
 #[derive(Clone, Debug)]
 enum Happening {
     Change(Desired),
     Failure(usize),
-    Restart,
+    Restart(bool),
 }
 
 fn any_happening() -> impl Strategy<Value = Happening> {
     prop_oneof![
         4 => any_desired().prop_map(Happening::Change),
         2 => (0..12_usize).prop_map(Happening::Failure),
-        1 => Just(Happening::Restart),
+        1 => any::<bool>().prop_map(Happening::Restart),
     ]
 }
 
@@ -59,7 +60,8 @@ proptest! {
             match happening {
                 Happening::Change(to) => desired = to,
                 Happening::Failure(after) => agent.maps.failing_after = Some(after),
-                Happening::Restart => agent = Agent::over(agent.maps),
+                Happening::Restart(true) => agent = Agent::over(agent.maps),
+                Happening::Restart(false) => agent = Agent::denied(agent.maps),
             }
             agent.pass(&desired);
             agent.maps.failing_after = None;

@@ -171,7 +171,7 @@ fn counts(state: &SharedState, balanced: &Balanced) -> Counts {
         pods_by_ip: ips.filter(found).count(),
         frontends: actual.frontends.len(),
         backends: actual.backends.len(),
-        filled_tables: actual.tables.values().filter(has_slots).count(),
+        filled_tables: actual.tables.values().flatten().filter(has_slots).count(),
     }
 }
 
@@ -221,8 +221,8 @@ impl LbMaps for Maps {
         Ok(Vec::new())
     }
 
-    fn table(&self, _: ServiceId) -> Result<Vec<BackendId>, Infallible> {
-        Ok(Vec::new())
+    fn table(&self, _: ServiceId) -> Result<Option<Vec<BackendId>>, Infallible> {
+        Ok(None)
     }
 
     fn insert_frontend(&mut self, _: &FrontendAddress, _: FrontendEntry) -> Result<(), Infallible> {
