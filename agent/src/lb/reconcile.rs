@@ -62,13 +62,13 @@ impl<M: LbMaps> Reconciler<M> {
         })
     }
 
-    /// Brings the maps in step with the state. What is desired is returned also on failure.
+    /// Brings the maps in step with what is desired. What of that there is room for is returned, also
+    /// on failure.
     pub fn reconcile(
         &mut self,
-        state: &ClusterState,
+        mut desired: Desired,
         node: &ThisNode,
     ) -> (Desired, Result<usize, ApplyError<M::Error>>) {
-        let mut desired = desired(state, node);
         let recovered = || Ids::recover(&self.actual, &desired);
         let mut ids = self.ids.take().unwrap_or_else(recovered);
         let capacity = self.maps.capacity();
@@ -210,12 +210,15 @@ impl Basis {
 /// One pass. What it went by if the maps are in step.
 fn pass<M: LbMaps>(reconciler: &mut Reconciler<M>, inputs: &Inputs) -> Option<Basis> {
     let started = Instant::now();
-    let (mut desired, result, basis) = {
+    let (desired, basis) = {
         let state = inputs.state.read();
-        let (desired, result) = reconciler.reconcile(&state, &inputs.node);
+        let desired = desired(&state, &inputs.node);
         let basis = Basis::of(&state, &inputs.node, desired.depends_on_pods);
-        (desired, result, basis)
+        (desired, basis)
     };
+    // Without the lock: large tables take seconds to build and write, and whoever has a change for the
+    // state waits for it on a thread of the runtime.
+    let (mut desired, result) = reconciler.reconcile(desired, &inputs.node);
     let failure = match &result {
         Ok(0) => None,
         Ok(steps) => {

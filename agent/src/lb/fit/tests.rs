@@ -1,6 +1,6 @@
 use std::net::Ipv4Addr;
 
-use super::super::desired::{BackendState, ThisNode};
+use super::super::desired::{BackendState, ThisNode, desired as desired_of};
 use super::super::memory::MemoryMaps;
 use super::super::reconcile::Reconciler;
 use super::super::{FrontendAddress, FrontendKind};
@@ -256,7 +256,7 @@ fn a_replacement_for_which_there_is_no_room_beside_is_made_in_two_steps() {
     let node = ThisNode::default();
     let mut bring = |changes: Vec<Change>| {
         state.apply(changes);
-        let (desired, result) = reconciler.reconcile(&state, &node);
+        let (desired, result) = reconciler.reconcile(desired_of(&state, &node), &node);
         result.unwrap();
         let actual = reconciler.actual();
         let backends: BTreeSet<_> = actual.backends.values().map(|it| it.ip).collect();
