@@ -8,11 +8,16 @@ use std::str::FromStr;
 use std::time::Duration;
 
 use tonic::transport::{Channel, Endpoint};
+use weir_proto::admin::admin_client::AdminClient;
 
 use crate::failure::Failure;
 
 /// How long a connection may take.
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(5);
+
+/// Bytes of the largest answer that is taken. An agent whose maps are full of backends has less than
+/// half of that to tell, and more than the 4 MiB that tonic takes unless it is told otherwise.
+const ANSWER_MAX: usize = 256 << 20;
 
 /// Where an agent listens.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -26,6 +31,12 @@ pub enum Server {
 impl Server {
     /// Where the agent listens unless it is told otherwise.
     pub const DEFAULT: &str = "unix:///run/weir/agent.sock";
+
+    /// Connects to the agent's own service.
+    pub(crate) async fn admin(&self) -> Result<AdminClient<Channel>, Failure> {
+        let client = AdminClient::new(self.connect().await?);
+        Ok(client.max_decoding_message_size(ANSWER_MAX))
+    }
 
     /// Connects, or says why not and what to check.
     pub(crate) async fn connect(&self) -> Result<Channel, Failure> {

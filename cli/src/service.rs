@@ -2,7 +2,6 @@
 
 use std::io::Write;
 
-use weir_proto::admin::admin_client::AdminClient;
 use weir_proto::admin::{
     BackendState, Frontend, ListServicesRequest, ListServicesResponse, Protocol, Scope,
 };
@@ -18,7 +17,7 @@ pub(crate) async fn list(
     args: &OutputArgs,
     out: &mut (dyn Write + Send),
 ) -> Result<(), Failure> {
-    let mut client = AdminClient::new(server.connect().await?);
+    let mut client = server.admin().await?;
     let answer = client
         .list_services(ListServicesRequest {})
         .await?

@@ -2,7 +2,6 @@
 
 use std::io::{self, Write};
 
-use weir_proto::admin::admin_client::AdminClient;
 use weir_proto::admin::{
     Counter, Datapath, EncryptionSummary, Flows, Interface, InterfaceRole, MapLevel, Problem,
     Severity, Source, StatusRequest, StatusResponse, XdpMode,
@@ -22,11 +21,8 @@ pub(crate) async fn run(
     paint: Paint,
     out: &mut (dyn Write + Send),
 ) -> Result<(), Failure> {
-    let channel = server.connect().await?;
-    let answer = AdminClient::new(channel)
-        .status(StatusRequest {})
-        .await?
-        .into_inner();
+    let mut client = server.admin().await?;
+    let answer = client.status(StatusRequest {}).await?.into_inner();
     match args.output {
         Form::Json => json::write_line("weir.admin.v1.StatusResponse", &answer, true, out)?,
         Form::Text => Screen { paint, out }.show(&answer)?,

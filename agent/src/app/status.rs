@@ -1,10 +1,11 @@
 //! What the agent tells of itself to the admin API.
 
+use std::collections::HashMap;
 use std::net::IpAddr;
 use std::sync::Arc;
 
 use arc_swap::ArcSwap;
-use ebpf_abi::{ABI_VERSION, Counter};
+use ebpf_abi::{ABI_VERSION, BackendId, Counter};
 use tokio::runtime::Handle;
 use tokio::sync::watch;
 
@@ -19,8 +20,9 @@ use crate::datapath::counters::Counters;
 use crate::datapath::interfaces::{Role, route};
 use crate::datapath::settings::Settings;
 use crate::lb::desired::{self, DesiredService};
+use crate::lb::plan::Actual;
 use crate::lb::reconcile::Balanced;
-use crate::lb::{FrontendKind, ServiceKey};
+use crate::lb::{BackendAddress, FrontendKind, ServiceKey};
 use crate::lifecycle::Readiness;
 use crate::metrics::server::Complaint;
 use crate::state::{Pod, SharedState};
@@ -102,9 +104,10 @@ impl StatusSource for Status {
 
     fn services(&self) -> anyhow::Result<Vec<Service>> {
         let balanced = self.balanced.load();
+        let numbers = numbers(&balanced.actual);
         let mut services: Vec<Service> = Vec::new();
         for (key, service) in &balanced.desired.services {
-            let port = self.service_port(&balanced, key, service);
+            let port = self.service_port(&balanced.actual, &numbers, key, service);
             match services.last_mut().filter(|last| last.name == key.name) {
                 Some(last) => last.ports.push(port),
                 None => services.push(Service {
@@ -220,11 +223,11 @@ impl Status {
 
     fn service_port(
         &self,
-        balanced: &Balanced,
+        actual: &Actual,
+        numbers: &HashMap<BackendAddress, BackendId>,
         key: &ServiceKey,
         service: &DesiredService,
     ) -> ServicePort {
-        let actual = &balanced.actual;
         let in_map = service
             .frontends
             .keys()
@@ -233,11 +236,7 @@ impl Status {
         let table_size = actual.table(id).map_or(0, |table| table.slots);
         let shares = actual.shares.get(&id);
         let backends = service.backends.iter().map(|(address, state)| {
-            let number = actual
-                .backends
-                .iter()
-                .find(|(_, in_map)| *in_map == address);
-            let number = number.map(|(number, _)| *number).unwrap_or_default();
+            let number = numbers.get(address).copied().unwrap_or_default();
             Backend {
                 id: number.0,
                 address: (address.ip, address.port).into(),
@@ -280,6 +279,15 @@ impl Status {
             .find(|port| port.port == key.port && port.protocol == key.protocol);
         port.map(|port| port.name.clone()).unwrap_or_default()
     }
+}
+
+/// The numbers of backends: there may be 100,000, too many to look for each among all. Of two numbers
+/// of one address, which an earlier agent may have left, the first is in use.
+fn numbers(actual: &Actual) -> HashMap<BackendAddress, BackendId> {
+    let backends = actual.backends.iter().rev();
+    backends
+        .map(|(number, address)| (*address, *number))
+        .collect()
 }
 
 fn interface(attached: &Attached) -> Interface {

@@ -3,7 +3,6 @@
 use std::io::Write;
 use std::time::SystemTime;
 
-use weir_proto::admin::admin_client::AdminClient;
 use weir_proto::admin::{ListPeersRequest, ListPeersResponse};
 
 use super::{handshake, size};
@@ -19,7 +18,7 @@ pub(super) async fn run(
     paint: Paint,
     out: &mut (dyn Write + Send),
 ) -> Result<(), Failure> {
-    let mut client = AdminClient::new(server.connect().await?);
+    let mut client = server.admin().await?;
     let answer = client.list_peers(ListPeersRequest {}).await?.into_inner();
     match args.output {
         Form::Json => json::write_line("weir.admin.v1.ListPeersResponse", &answer, true, out)?,

@@ -63,7 +63,7 @@ pub(super) async fn run(
     paint: Paint,
     out: &mut (dyn Write + Send),
 ) -> Result<(), Failure> {
-    let mut client = AdminClient::new(server.connect().await?);
+    let mut client = server.admin().await?;
     let mut report = ask(&mut client).await?;
     if let Some(span) = args.during {
         tokio::time::sleep(span).await;

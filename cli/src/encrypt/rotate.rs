@@ -4,7 +4,6 @@ use std::io::Write;
 use std::time::{Duration, SystemTime};
 
 use clap::Args;
-use weir_proto::admin::admin_client::AdminClient;
 use weir_proto::admin::{
     EncryptionStatusRequest, EncryptionStatusResponse, KeyRotation, RotateKeyRequest,
 };
@@ -38,7 +37,7 @@ pub(super) async fn run(
     paint: Paint,
     out: &mut (dyn Write + Send),
 ) -> Result<(), Failure> {
-    let mut client = AdminClient::new(server.connect().await?);
+    let mut client = server.admin().await?;
     let answer = client.rotate_key(RotateKeyRequest {}).await?.into_inner();
     let rotation = answer.rotation.clone().unwrap_or_default();
     match args.output.output {
@@ -92,7 +91,7 @@ async fn wait(server: &Server, rotation: &KeyRotation) -> Result<(), Failure> {
 }
 
 async fn ask(server: &Server) -> Result<EncryptionStatusResponse, Failure> {
-    let mut client = AdminClient::new(server.connect().await?);
+    let mut client = server.admin().await?;
     let answer = client.encryption_status(EncryptionStatusRequest {}).await?;
     Ok(answer.into_inner())
 }

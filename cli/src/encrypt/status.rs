@@ -3,7 +3,6 @@
 use std::io::{self, Write};
 use std::time::SystemTime;
 
-use weir_proto::admin::admin_client::AdminClient;
 use weir_proto::admin::{
     EncryptionNode, EncryptionStatusRequest, EncryptionStatusResponse, HandshakeState, NodeStanding,
 };
@@ -21,7 +20,7 @@ pub(super) async fn run(
     paint: Paint,
     out: &mut (dyn Write + Send),
 ) -> Result<(), Failure> {
-    let mut client = AdminClient::new(server.connect().await?);
+    let mut client = server.admin().await?;
     let answer = client
         .encryption_status(EncryptionStatusRequest {})
         .await?

@@ -250,6 +250,17 @@ fn status_and_lists_are_for_people_and_programs() {
 }
 
 #[test]
+fn as_many_backends_as_the_maps_hold_are_listed() {
+    let server = Server::with_backends(250_000);
+    let (code, text, errors) = run(server.weir(&["service", "list"]));
+    assert_eq!((code, errors.as_str()), (0, ""));
+    assert!(text.contains("250000/250000"), "{text}");
+    let (code, text, errors) = run(server.weir(&["backend", "list"]));
+    assert_eq!((code, errors.as_str()), (0, ""));
+    assert_eq!(text.lines().count(), 1 + 250_000);
+}
+
+#[test]
 fn exit_codes_tell_what_went_wrong() {
     let server = Server::start();
     let socket = format!("unix://{}", server.folder.path().join("none").display());

@@ -1,5 +1,6 @@
 //! The server: the agent's API over a cluster of one pod, without an agent.
 
+use std::net::Ipv4Addr;
 use std::num::NonZeroUsize;
 use std::path::PathBuf;
 use std::process::{Command, Stdio};
@@ -18,7 +19,23 @@ use weir_agent::flows::enrich::KernelInterfaceNames;
 use weir_agent::flows::{Enricher, Entry, FlowHub};
 use weir_agent::state::{Change, L4Protocol, Object, ObjectName, Pod, SharedState};
 
-struct Told;
+struct Told {
+    /// How many the only Service has.
+    backends: u32,
+}
+
+impl Told {
+    fn backends(&self) -> impl Iterator<Item = Backend> {
+        let first = Ipv4Addr::new(10, 0, 0, 1).to_bits();
+        (0..self.backends).map(move |number| Backend {
+            id: 7 + number,
+            address: (Ipv4Addr::from_bits(first + number), 8080).into(),
+            local: true,
+            state: BackendState::Ready,
+            slots: 251,
+        })
+    }
+}
 
 impl StatusSource for Told {
     fn status(&self) -> anyhow::Result<AgentStatus> {
@@ -45,13 +62,7 @@ impl StatusSource for Told {
                     address: "10.96.0.1:80".parse()?,
                     scope: Scope::ClusterIp,
                 }],
-                backends: vec![Backend {
-                    id: 7,
-                    address: "10.0.0.1:8080".parse()?,
-                    local: true,
-                    state: BackendState::Ready,
-                    slots: 251,
-                }],
+                backends: self.backends().collect(),
                 table_size: 251,
             }],
         }])
@@ -74,6 +85,11 @@ pub struct Server {
 
 impl Server {
     pub fn start() -> Self {
+        Self::with_backends(1)
+    }
+
+    /// With a Service of so many backends.
+    pub fn with_backends(backends: u32) -> Self {
         let folder = tempfile::tempdir().unwrap();
         let socket = folder.path().join("agent.sock");
         let api = Api {
@@ -81,7 +97,7 @@ impl Server {
             hub: Arc::new(FlowHub::new(NonZeroUsize::new(20_000).unwrap())),
             identities: Arc::default(),
             state: SharedState::new(),
-            status: Arc::new(Told),
+            status: Arc::new(Told { backends }),
             encryption: None,
         };
         let (hub, state) = (Arc::clone(&api.hub), api.state.clone());
