@@ -1,13 +1,14 @@
 //! What the tables of `state` ask for on this node. Pure.
 
+mod asked;
 mod endpoints;
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
 use std::net::IpAddr;
 
-use ipnet::IpNet;
-
+pub use self::asked::Asked;
+use self::asked::pod_ranges;
 use self::endpoints::Endpoints;
 use super::{BackendAddress, FrontendAddress, FrontendKind, ServiceKey, family_of};
 use crate::state::{
@@ -32,8 +33,8 @@ pub struct Desired {
     pub services: BTreeMap<ServiceKey, DesiredService>,
     /// Problems found on the way.
     pub problems: Vec<Problem>,
-    /// Where an endpoint is was asked of the pods, as its slice does not say.
-    pub depends_on_pods: bool,
+    /// What pods and Nodes had to say to it.
+    pub asked: Asked,
 }
 
 /// Endpoints times ports of one Service that are looked at: eight times what the maps hold.
@@ -109,7 +110,8 @@ pub fn desired(state: &ClusterState, node: &ThisNode) -> Desired {
     let mut result = Desired::default();
     let mut contested = Problems::default();
     let addresses = node_addresses(state, node);
-    let pods = pod_ranges(state);
+    let ranges = pod_ranges(state);
+    let mut asked = Asked::default();
     for service in state.services() {
         let slices: Vec<&EndpointSlice> = state.slices_of(&service.name).collect();
         let endpoints: usize = slices.iter().map(|slice| slice.endpoints.len()).sum();
@@ -119,7 +121,7 @@ pub fn desired(state: &ClusterState, node: &ThisNode) -> Desired {
         }
         for (index, port) in service.ports.iter().enumerate().take(served) {
             for (frontend, kind) in frontends(service, port, &addresses) {
-                if kind == FrontendKind::ExternalIp && is_pods(state, &pods, frontend.ip) {
+                if kind == FrontendKind::ExternalIp && asked.is_pods(state, &ranges, frontend.ip) {
                     contested.push(takes_a_pods_address(service, frontend.ip));
                     continue;
                 }
@@ -140,7 +142,8 @@ pub fn desired(state: &ClusterState, node: &ThisNode) -> Desired {
                     family: family_of(frontend.ip),
                 };
                 let entry = result.services.entry(key).or_insert_with_key(|key| {
-                    let endpoints = Endpoints::of(state, node, port, &slices, key.family);
+                    let family = key.family;
+                    let endpoints = Endpoints::of(state, node, port, &slices, family, &mut asked);
                     endpoints.serving(service)
                 });
                 entry.frontends.insert(frontend, kind);
@@ -153,10 +156,7 @@ pub fn desired(state: &ClusterState, node: &ThisNode) -> Desired {
         unused.push(without_service(slice));
     }
     result.problems.extend(unused.finish());
-    result.depends_on_pods = state
-        .endpoint_slices()
-        .flat_map(|slice| &slice.endpoints)
-        .any(|endpoint| endpoint.node_name.is_none());
+    result.asked = asked;
     result
 }
 
@@ -166,22 +166,6 @@ fn node_addresses(state: &ClusterState, node: &ThisNode) -> BTreeSet<IpAddr> {
         .into_iter()
         .flat_map(|object| &object.addresses);
     node.addresses.iter().chain(object).copied().collect()
-}
-
-/// As few ranges as cover the pods of all nodes.
-fn pod_ranges(state: &ClusterState) -> Vec<IpNet> {
-    let ranges: Vec<IpNet> = state
-        .nodes()
-        .flat_map(|node| node.pod_cidrs.iter().copied())
-        .collect();
-    IpNet::aggregate(&ranges)
-}
-
-/// Whoever writes a Service may name any address in `externalIPs`; that of a pod would take the traffic
-/// that others send to that pod.
-fn is_pods(state: &ClusterState, ranges: &[IpNet], ip: IpAddr) -> bool {
-    let of_a_pod = || state.pod_by_ip(ip).is_some_and(|pod| !pod.host_network);
-    ranges.iter().any(|range| range.contains(&ip)) || of_a_pod()
 }
 
 fn frontends<'a>(

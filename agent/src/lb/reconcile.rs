@@ -10,7 +10,7 @@ use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
 
 use super::apply::{Applier, ApplyError, LbMaps, read_back};
-use super::desired::{Desired, ThisNode, desired};
+use super::desired::{Asked, Desired, ThisNode, desired};
 use super::fit::{fit, forget_strangers, room_first};
 use super::plan::{Actual, Ids, plan};
 use crate::lifecycle::{InStep, Pace, ReadyGuard};
@@ -147,10 +147,9 @@ pub async fn run<M: LbMaps>(
             .addresses
             .clone_from(&inputs.addresses.borrow_and_update());
         let mut wait = Duration::MAX;
-        if done.as_ref().is_none_or(|done| !done.still_holds(&inputs)) {
-            let begun = Instant::now();
+        let begun = Instant::now();
+        if done.as_mut().is_none_or(|done| !done.still_holds(&inputs)) {
             let basis = pass(&mut reconciler, &inputs);
-            pace.took(begun.elapsed());
             if basis.is_some() {
                 ready.succeeded();
                 retry = RETRY_FIRST;
@@ -161,6 +160,8 @@ pub async fn run<M: LbMaps>(
             }
             done = basis;
         }
+        // To find that there is nothing to do takes time as well, if pods are asked for much.
+        pace.took(begun.elapsed());
         tokio::select! {
             () = stop.cancelled() => return Ok(()),
             changed = revision.changed() => changed?,
@@ -174,37 +175,42 @@ pub async fn run<M: LbMaps>(
     }
 }
 
-/// What a pass went by: without a difference here another one would do nothing. Pods change all the
-/// time in a large cluster, and most passes have no use for them.
-#[derive(Debug, PartialEq, Eq)]
+/// What a pass went by: without a difference here another one would do nothing. Of pods and Nodes only
+/// what was asked counts: in every cluster there are slices that do not say where an endpoint is.
+#[derive(Debug)]
 struct Basis {
-    services: u64,
-    slices: u64,
-    pods: Option<u64>,
+    revisions: Revisions,
     own_node: Option<Vec<IpAddr>>,
     addresses: BTreeSet<IpAddr>,
+    asked: Asked,
 }
 
 impl Basis {
-    fn of(state: &ClusterState, node: &ThisNode, depends_on_pods: bool) -> Self {
-        let Revisions {
-            services,
-            slices,
-            pods,
-        } = state.revisions();
+    fn of(state: &ClusterState, node: &ThisNode, asked: Asked) -> Self {
         Self {
-            services,
-            slices,
-            pods: depends_on_pods.then_some(pods),
-            own_node: state.node(&node.name).map(|node| node.addresses.clone()),
+            revisions: state.revisions(),
+            own_node: own_addresses(state, node).map(<[IpAddr]>::to_vec),
             addresses: node.addresses.clone(),
+            asked,
         }
     }
 
-    fn still_holds(&self, inputs: &Inputs) -> bool {
+    /// Whether another pass would do nothing. After the first no it is of no use any more.
+    fn still_holds(&mut self, inputs: &Inputs) -> bool {
         let state = inputs.state.read();
-        *self == Self::of(&state, &inputs.node, self.pods.is_some())
+        let now = state.revisions();
+        let before = std::mem::replace(&mut self.revisions, now);
+        (before.services, before.slices) == (now.services, now.slices)
+            && self.addresses == inputs.node.addresses
+            && self.own_node.as_deref() == own_addresses(&state, &inputs.node)
+            // If pods and Nodes are as they were, so are their answers.
+            && (before == now || self.asked.holds(&state, &inputs.node))
     }
+}
+
+fn own_addresses<'a>(state: &'a ClusterState, node: &ThisNode) -> Option<&'a [IpAddr]> {
+    let object = state.node(&node.name)?;
+    Some(&object.addresses)
 }
 
 /// One pass. What it went by if the maps are in step.
@@ -212,9 +218,9 @@ fn pass<M: LbMaps>(reconciler: &mut Reconciler<M>, inputs: &Inputs) -> Option<Ba
     let started = Instant::now();
     let (desired, basis) = {
         let state = inputs.state.read();
-        let desired = desired(&state, &inputs.node);
-        let basis = Basis::of(&state, &inputs.node, desired.depends_on_pods);
-        (desired, basis)
+        let mut desired = desired(&state, &inputs.node);
+        let asked = std::mem::take(&mut desired.asked);
+        (desired, Basis::of(&state, &inputs.node, asked))
     };
     // Without the lock: large tables take seconds to build and write, and whoever has a change for the
     // state waits for it on a thread of the runtime.

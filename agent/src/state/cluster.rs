@@ -24,6 +24,8 @@ pub struct Revisions {
     pub slices: u64,
     /// Pods.
     pub pods: u64,
+    /// Nodes.
+    pub nodes: u64,
 }
 
 /// The tables. Lookups are pure; secondary indexes are private and follow every change.
@@ -63,7 +65,8 @@ impl ClusterState {
             Kind::Service => Some(&mut self.revisions.services),
             Kind::EndpointSlice => Some(&mut self.revisions.slices),
             Kind::Pod => Some(&mut self.revisions.pods),
-            Kind::Node | Kind::Namespace => None,
+            Kind::Node => Some(&mut self.revisions.nodes),
+            Kind::Namespace => None,
         };
         if let Some(revision) = revision.filter(|_| changed) {
             *revision += 1;

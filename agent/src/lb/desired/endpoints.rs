@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 
 use ebpf_abi::Family;
 
-use super::{BackendState, DesiredService, ThisNode};
+use super::{Asked, BackendState, DesiredService, ThisNode};
 use crate::lb::{BackendAddress, family_of};
 use crate::state::{ClusterState, Endpoint, EndpointSlice, L4Protocol, Service, ServicePort};
 
@@ -29,6 +29,7 @@ impl Endpoints {
         port: &ServicePort,
         slices: &[&EndpointSlice],
         family: Family,
+        asked: &mut Asked,
     ) -> Self {
         let mut all: BTreeMap<BackendAddress, Conditions> = BTreeMap::new();
         for slice in slices {
@@ -42,7 +43,7 @@ impl Endpoints {
                 let address = BackendAddress {
                     ip: endpoint.address,
                     port: matching.port,
-                    local: is_local(state, node, endpoint),
+                    local: is_local(state, node, endpoint, asked),
                 };
                 let conditions = Conditions {
                     ready: endpoint.ready,
@@ -106,11 +107,9 @@ fn note(
 }
 
 /// Runs on this node, as the slice says or, if it does not, as the pod with this address.
-fn is_local(state: &ClusterState, node: &ThisNode, endpoint: &Endpoint) -> bool {
-    let of_pod = || state.pod_by_ip(endpoint.address)?.node_name.as_deref();
-    endpoint
-        .node_name
-        .as_deref()
-        .or_else(of_pod)
-        .is_some_and(|name| name == node.name)
+fn is_local(state: &ClusterState, node: &ThisNode, endpoint: &Endpoint, asked: &mut Asked) -> bool {
+    match endpoint.node_name.as_deref() {
+        Some(name) => name == node.name,
+        None => asked.is_here(state, node, endpoint.address),
+    }
 }

@@ -52,12 +52,11 @@ fn wanted(services: &[(&str, &[u8], &[u8])]) -> Desired {
         ..DesiredService::default()
     };
     Desired {
-        depends_on_pods: false,
         services: services
             .iter()
             .map(|(name, frontends, backends)| (key(name), service(frontends, backends)))
             .collect(),
-        problems: Vec::new(),
+        ..Desired::default()
     }
 }
 

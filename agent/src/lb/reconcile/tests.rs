@@ -4,8 +4,8 @@ use super::super::memory::MemoryMaps;
 use super::*;
 use crate::lifecycle::Readiness;
 use crate::state::{
-    Change, Endpoint, EndpointPort, EndpointSlice, L4Protocol, Labels, Object, ObjectName, Pod,
-    Service, ServicePort,
+    Change, Endpoint, EndpointPort, EndpointSlice, Kind, L4Protocol, Labels, Node, Object,
+    ObjectKey, ObjectName, Pod, Service, ServicePort,
 };
 
 fn ip(last: u8) -> IpAddr {
@@ -13,6 +13,10 @@ fn ip(last: u8) -> IpAddr {
 }
 
 fn service() -> Change {
+    service_at(Vec::new())
+}
+
+fn service_at(external_ips: Vec<IpAddr>) -> Change {
     let port = ServicePort {
         name: String::new(),
         protocol: L4Protocol::Tcp,
@@ -22,7 +26,7 @@ fn service() -> Change {
     Change::Upsert(Object::Service(Service {
         name: ObjectName::new("shop", "web"),
         cluster_ips: vec![[10, 96, 0, 1].into()],
-        external_ips: vec![],
+        external_ips,
         load_balancer_ips: vec![],
         ports: vec![port],
         publish_not_ready: false,
@@ -59,6 +63,25 @@ fn pod(address: u8, account: &str) -> Change {
         labels: Labels::default(),
         service_account: account.into(),
         workload: None,
+    }))
+}
+
+fn pod_is_gone(address: u8) -> Change {
+    Change::Delete(ObjectKey {
+        kind: Kind::Pod,
+        name: ObjectName::new("shop", format!("web-{address}")),
+    })
+}
+
+/// A node whose pods have these addresses.
+fn node(pods: &str) -> Change {
+    Change::Upsert(Object::Node(Node {
+        name: "other".to_owned(),
+        created_at_seconds: None,
+        addresses: Vec::new(),
+        pod_cidrs: vec![pods.parse().unwrap()],
+        labels: [].into(),
+        annotations: [].into(),
     }))
 }
 
@@ -119,6 +142,10 @@ impl Running {
         !Arc::ptr_eq(&before, &self.balanced.load_full())
     }
 
+    fn frontends(&self) -> usize {
+        self.balanced.load().actual.frontends.len()
+    }
+
     fn is_local(&self) -> bool {
         let balanced = self.balanced.load();
         balanced
@@ -130,15 +157,39 @@ impl Running {
 }
 
 #[tokio::test(start_paused = true)]
-async fn pods_ask_for_a_pass_where_slices_do_not_say_the_node_and_nowhere_else() {
+async fn pods_ask_for_a_pass_by_what_slices_do_not_say_and_by_nothing_else() {
     let running = Running::start(vec![service(), slice(1, Some("other"))]).await;
     assert!(!running.passes_after(pod(1, "a")).await);
     assert!(!running.is_local());
     assert!(running.passes_after(slice(1, None)).await);
     assert!(running.is_local(), "the pod says so");
-    assert!(running.passes_after(pod(2, "a")).await);
+    assert!(
+        !running.passes_after(pod(2, "a")).await,
+        "it is no endpoint"
+    );
+    assert!(!running.passes_after(pod(1, "b")).await, "it is still here");
+    assert!(running.passes_after(pod_is_gone(1)).await);
+    assert!(!running.is_local());
+    assert!(running.passes_after(pod(1, "b")).await);
+    assert!(running.is_local());
     assert!(running.passes_after(slice(2, Some("other"))).await);
-    assert!(!running.passes_after(pod(1, "b")).await);
+    assert!(!running.passes_after(pod_is_gone(1)).await);
+}
+
+#[tokio::test(start_paused = true)]
+async fn an_external_ip_that_becomes_pods_is_served_no_more() {
+    let external = vec![ip(9), [203, 0, 113, 9].into()];
+    let changes = vec![service_at(external), slice(1, Some("other"))];
+    let running = Running::start(changes).await;
+    assert_eq!(running.frontends(), 3);
+    assert!(!running.passes_after(pod(2, "a")).await);
+    assert!(running.passes_after(pod(9, "a")).await);
+    assert_eq!(running.frontends(), 2);
+    assert!(!running.passes_after(node("10.2.0.0/24")).await);
+    assert!(running.passes_after(node("203.0.113.0/24")).await);
+    assert_eq!(running.frontends(), 1);
+    assert!(running.passes_after(pod_is_gone(9)).await);
+    assert_eq!(running.frontends(), 2);
 }
 
 #[tokio::test(start_paused = true)]
