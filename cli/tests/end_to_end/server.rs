@@ -7,7 +7,7 @@ use std::process::{Command, Stdio};
 use std::sync::Arc;
 use std::time::Duration;
 
-use ebpf_abi::FlowEvent;
+use ebpf_abi::{Counter, FlowEvent};
 use tokio_util::sync::CancellationToken;
 use weir_agent::api::admin::{
     AgentStatus, Backend, BackendState, EndpointInterface, Frontend, Scope, Service, ServicePort,
@@ -38,6 +38,10 @@ impl Told {
 }
 
 impl StatusSource for Told {
+    fn counter(&self, _counter: Counter) -> anyhow::Result<u64> {
+        Ok(0)
+    }
+
     fn status(&self) -> anyhow::Result<AgentStatus> {
         let source = SourceStatus {
             kind: "manifests".into(),
