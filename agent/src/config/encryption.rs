@@ -9,6 +9,10 @@ use super::problem::Finding;
 use super::section::section;
 use super::value::{Count, Scalar, Seconds, choice};
 
+/// Bits of a packet's mark that have it masqueraded by kube-proxy (`masqueradeBit` 14) and dropped by
+/// rules of the kubelet (bit 15), unless told otherwise.
+const MARK_BITS_OF_KUBERNETES: u32 = 0x4000 | 0x8000;
+
 section! {
     /// Encryption between nodes.
     pub struct Encryption {
@@ -70,8 +74,10 @@ section! {
             "interface" interface: InterfaceName = InterfaceName::literal("weir_wg0"),
             /// UDP port, the same on all nodes.
             "port" port: Count<1, 65_535> = Count::new(51_871),
-            /// Mark of the encrypted packets, by which they are told from those to encrypt.
-            "firewallMark" firewall_mark: Count<1, 2_147_483_647> = Count::new(0x0057_4700),
+            /// Mark of the encrypted packets, by which they are told from those to encrypt. Without the
+            /// bits 0x4000 and 0x8000, by which kube-proxy and the kubelet know packets to masquerade
+            /// and to drop.
+            "firewallMark" firewall_mark: Count<1, 2_147_483_647> = Count::new(0x1357),
             /// Number of the routing table for what is encrypted.
             "routeTable" route_table: Count<1, 2_147_483_647> = Count::new(51_871),
             /// Priority of the first of the rules that lead to that table. Below those of the CNI,
@@ -264,6 +270,17 @@ impl Encryption {
                 "choose a port outside of that range",
             ));
         }
+        let mark = self.wireguard.firewall_mark.get();
+        if mark & MARK_BITS_OF_KUBERNETES != 0 {
+            findings.push(Finding::new(
+                "encryption.wireguard.firewallMark",
+                format!(
+                    "is {mark:#x} and has bit 0x4000 or 0x8000, by which kube-proxy and the kubelet \
+                     know packets to masquerade and to drop: WireGuard's own packets would be"
+                ),
+                "choose a number without these bits, such as 4951 (0x1357)",
+            ));
+        }
         let mtu = self.wireguard.mtu.get();
         if mtu != 0 && mtu < 1_280 {
             findings.push(Finding::new(
@@ -336,5 +353,30 @@ mod tests {
         assert_eq!([true, false].map(|it| refused(&encryption, it)), [1, 0]);
         assert_eq!(blamed(|e| e.wireguard.mtu = Count::new(1_000)), 1);
         assert_eq!(blamed(|e| e.wireguard.route_table = Count::new(254)), 1);
+    }
+
+    /// Beside kube-proxy, WireGuard's packets left with other source ports than the device's.
+    #[test]
+    fn a_mark_with_bits_of_kube_proxy_is_refused() {
+        // Those above, and of the CNI's: portmap, the AWS CNI, Calico.
+        const BITS_OF_OTHERS: u32 = MARK_BITS_OF_KUBERNETES | 0x2000 | 0x80 | 0xffff_0000;
+        let findings = |mark: u32| {
+            let mut encryption = Encryption::default();
+            encryption.wireguard.firewall_mark = Count::new(mark);
+            let mut findings = Vec::new();
+            encryption.check(&LoadBalancer::default(), &mut findings);
+            findings
+        };
+        for mark in [0x4000, 0x8000, 0x5357, 0x0057_4700] {
+            let findings = findings(mark);
+            assert_eq!(findings.len(), 1, "{mark:#x}");
+            assert_eq!(findings[0].setting, "encryption.wireguard.firewallMark");
+            assert!(findings[0].reason.contains(&format!("{mark:#x}")));
+        }
+        for mark in [1, 0x3fff, 0x0001_0000] {
+            assert!(findings(mark).is_empty(), "{mark:#x}");
+        }
+        let default = Encryption::default().wireguard.firewall_mark.get();
+        assert_eq!(default & BITS_OF_OTHERS, 0, "{default:#x}");
     }
 }

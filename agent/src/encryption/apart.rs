@@ -117,6 +117,6 @@ mod tests {
         config.encryption.wireguard.process = Process::Separate;
         let arguments = arguments(&config).expect("the defaults are valid");
         let words = arguments.to_words();
-        assert_eq!(words, ["weir_wg0", "--port=51871", "--mark=5719808"]);
+        assert_eq!(words, ["weir_wg0", "--port=51871", "--mark=4951"]);
     }
 }

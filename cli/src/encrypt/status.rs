@@ -223,7 +223,7 @@ mod tests {
                 name: "weir_wg0".into(),
                 backend: EncryptionBackend::Kernel.into(),
                 port: 51_871,
-                mark: 0x57_4700,
+                mark: 0x1357,
                 table: 51_871,
                 mtu: 1_420,
             }),
@@ -249,7 +249,7 @@ mod tests {
             shown(&status),
             "\
 Encryption: on, in step
-Device:     weir_wg0 (kernel), UDP port 51871, MTU 1420, mark 0x574700, route table 51871
+Device:     weir_wg0 (kernel), UDP port 51871, MTU 1420, mark 0x1357, route table 51871
 Key:        OLD=, made 10m0s ago
 Rotation:   none under way
 Strict:     yes, what would leave for pods in clear text is dropped

@@ -227,6 +227,30 @@ fn routes_of_the_table_of_before_go_with_the_rules_that_led_there() {
     );
 }
 
+/// The mark may be another one after a restart.
+#[test]
+fn the_rule_of_an_earlier_mark_goes() {
+    let of_mark = |mark| {
+        let selector = Selector {
+            mark: Some((mark, u32::MAX)),
+            ..Selector::default()
+        };
+        rule(Family::V4, 60, selector, RuleAction::Main)
+    };
+    let before = of_mark(mark());
+    let now = of_mark(FirewallMark::try_from(0x1357).expect("not 0"));
+    let actual = actual(&routing(vec![before.clone()], vec![]));
+    let desired = routing(vec![now.clone()], vec![]);
+    let changes = plan(table(), &desired, &actual).expect("nobody else");
+    assert_eq!(
+        changes,
+        [
+            RoutingChange::AddRule(now),
+            RoutingChange::RemoveRule(of_rule(&before)),
+        ]
+    );
+}
+
 /// Runs a test with a connection in a namespace of its own.
 fn with_netlink(test: impl AsyncFnOnce(Netlink) + Send + 'static) {
     in_private_namespace(|| {
