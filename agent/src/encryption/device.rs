@@ -23,7 +23,7 @@ use super::peers::{PeerChange, PeerConfig, PeerTraffic, Peers};
 use super::values::{FirewallMark, InterfaceName, Port};
 
 pub use backend::Backend;
-use calls::{call_later, calls};
+use calls::{Awaited, call_later, calls};
 pub use error::DeviceError;
 use error::{failed, port_or_io};
 use known::Known;
@@ -230,8 +230,12 @@ impl Device {
             .await
             .map_err(self.failed("call the peers of"))?;
         if !later.is_empty() {
-            let later: Vec<_> = later.into_iter().map(|(k, v)| (*k, v.clone())).collect();
-            tokio::spawn(call_later(self.name.clone(), self.backend, later));
+            let state = self.state().await?;
+            let awaited = later
+                .into_iter()
+                .map(|(peer, config)| Awaited::from_now_on(*peer, config.clone(), &state));
+            let awaited: Vec<_> = awaited.collect();
+            tokio::spawn(call_later(self.name.clone(), self.backend, awaited));
         }
         Ok(())
     }

@@ -175,6 +175,55 @@ fn two_that_change_their_keys_at_once_find_each_other() {
     );
 }
 
+/// A handshake of before is no call with the new key: who waits for that call goes on to call.
+#[test]
+fn a_peer_that_called_before_the_key_changed_is_called() {
+    if !is_root() {
+        return;
+    }
+    let (one, two) = connected("before", Family::V4);
+    let mut next = [PrivateKey::generate(), PrivateKey::generate()];
+    // Of two nodes it is the one of the greater key that waits.
+    next.sort_by_key(PrivateKey::public);
+    let [of_two, of_one] = next;
+    for (node, other, announced) in [(&one, &two, &of_two), (&two, &one, &of_one)] {
+        let config = PeerConfig {
+            allowed_ips: [].into(),
+            ..other.as_peer(Family::V4)
+        };
+        node.sync(Peers::from([
+            (other.public_key(), other.as_peer(Family::V4)),
+            (announced.public(), config),
+        ]));
+    }
+    let made_handshake = |node: &Node, with: &PrivateKey| {
+        let traffic = node.state().traffic;
+        traffic[&with.public()].last_handshake.is_some()
+    };
+    let known = Peers::from([(one.public_key(), one.as_peer(Family::V4))]);
+    use_key(&two, &of_two, known);
+    eventually("a handshake with its key of before", || {
+        made_handshake(&one, &of_two)
+    });
+    use_key(&one, &of_one, one.state().peers);
+    eventually("a handshake with its new key", || {
+        made_handshake(&two, &of_one)
+    });
+}
+
+/// Has a node use another key, and call these peers with it.
+fn use_key(node: &Node, key: &PrivateKey, peers: Peers) {
+    let (settings, paths, key) = (node.settings(), node.paths(), key.clone());
+    node.block_on(async move |netlink| {
+        let device = Device::create(&netlink, &settings, backend(), &paths).await;
+        let device = device.expect("adopted");
+        device.set_private_key(&key, &[]).await.expect("set");
+        device.call(&peers, key.public()).await.expect("called");
+        // The later call is of a task.
+        tokio::time::sleep(Duration::from_secs(1)).await;
+    });
+}
+
 /// The only peer.
 fn two_key(peers: &Peers) -> PublicKey {
     *peers.keys().next().expect("there is one")

@@ -105,17 +105,31 @@ impl Peer {
         self.protocol.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
+    /// Another key of the device. The sessions belong to the old one, and so does a handshake under
+    /// way: its answer could not be read, and it would keep the peer from being called for seconds.
+    pub fn set_identity(&self, identity: &Identity) {
+        self.begin_anew(&mut self.protocol(), identity);
+    }
+
     /// A new secret of the pair; the session starts anew, for it belongs to the old one.
     pub fn set_preshared_key(&self, key: Option<PresharedKey>, identity: &Identity) {
         let mut protocol = self.protocol();
         if protocol.preshared_key == key {
             return;
         }
+        protocol.preshared_key = key;
+        self.begin_anew(&mut protocol, identity);
+    }
+
+    /// What boringtun keeps of a peer goes, and packets that wait for a session with it; what is
+    /// told about the peer stays.
+    fn begin_anew(&self, protocol: &mut Protocol, identity: &Identity) {
+        protocol.note_handshake();
         let (_, sent, received, ..) = protocol.tunn.stats();
         protocol.sent_before += sent as u64;
         protocol.received_before += received as u64;
-        protocol.tunn = fresh(self.key, self.index, identity, key.as_ref());
-        protocol.preshared_key = key;
+        let secret = protocol.preshared_key.as_ref();
+        protocol.tunn = fresh(self.key, self.index, identity, secret);
     }
 
     pub fn report(&self) -> PeerReport {
@@ -154,12 +168,6 @@ impl Protocol {
     /// The state of boringtun, to hand it a packet from the network or the time.
     pub fn tunn(&mut self) -> &mut Tunn {
         &mut self.tunn
-    }
-
-    pub fn set_identity(&mut self, identity: &Identity) {
-        let limiter = Some(Arc::clone(&identity.limiter));
-        self.tunn
-            .set_static_private(identity.private.clone(), identity.public, limiter);
     }
 
     /// Returns whether silence is broken from now on, and was not before.

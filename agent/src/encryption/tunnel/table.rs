@@ -92,7 +92,7 @@ impl Table {
         };
         self.remove_peer(ours);
         for peer in self.peers.values() {
-            peer.protocol().set_identity(&identity);
+            peer.set_identity(&identity);
         }
         self.identity = Some(identity);
         self.private_key = Some(key.clone());
@@ -229,5 +229,36 @@ impl Prefixes {
                 (prefix, peer)
             })
         })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::net::SocketAddr;
+
+    use boringtun::noise::TunnResult;
+
+    use super::*;
+
+    /// Whether a packet without a session has the peer called.
+    fn calls(peer: &Peer) -> bool {
+        let mut message = [0; 256];
+        let result = peer.protocol().sending().encapsulate(&[], &mut message);
+        matches!(result, TunnResult::WriteToNetwork(_))
+    }
+
+    #[test]
+    fn a_handshake_with_the_key_of_before_holds_up_none_with_the_new_one() {
+        let mut table = Table::default();
+        table.set_private_key(&PrivateKey::generate());
+        let other = PrivateKey::generate().public();
+        let peer = table.peer_or_new(other).expect("not our own key");
+        let endpoint: SocketAddr = "192.0.2.2:51871".parse().expect("valid");
+        peer.set_endpoint(endpoint);
+        assert!(calls(&peer));
+        assert!(!calls(&peer), "one is under way");
+        table.set_private_key(&PrivateKey::generate());
+        assert!(calls(&peer));
+        assert_eq!(peer.endpoint(), Some(endpoint), "it stays");
     }
 }
