@@ -245,7 +245,9 @@ impl<'a> Claims<'a> {
             return Standing::Refused;
         };
         let next_key = annotation(node, NEXT_KEY_ANNOTATION, inputs)
-            .and_then(|text| self.take_key(node, NEXT_KEY_ANNOTATION, text));
+            .and_then(|text| self.take_key(node, NEXT_KEY_ANNOTATION, text))
+            // Nothing comes then: there is one peer, and it keeps the prefixes.
+            .filter(|next| *next != key);
         let Some(address) = self.endpoint(node, inputs) else {
             let message = "there is no address to send encrypted packets to".to_owned();
             self.problems

@@ -291,6 +291,27 @@ fn an_announced_key_takes_over_once_it_is_used() {
     );
 }
 
+/// Two peers of one key would be one without prefixes.
+#[test]
+fn a_key_that_is_announced_and_in_use_is_one_key() {
+    let mut cluster = Cluster::new();
+    let key = key();
+    let keys = [KEY_ANNOTATION, NEXT_KEY_ANNOTATION].map(|name| (name, key.to_string()));
+    cluster.node("other", 2, "192.0.2.2", "10.1.2.0/24", &keys);
+    for is_used in [false, true] {
+        cluster.in_use.extend(is_used.then_some(key));
+        assert_eq!(cluster.allowed(key), ["10.1.2.0/24", "192.0.2.2/32"]);
+        let desired = cluster.desired();
+        assert_eq!(desired.problems, []);
+        let mut standings = desired.peer_nodes().map(|member| &member.standing);
+        let standing = standings.next();
+        assert!(
+            matches!(standing, Some(Standing::Peer { next_key: None, .. })),
+            "{standing:?}"
+        );
+    }
+}
+
 #[test]
 fn allowed_ranges_may_be_larger_or_smaller_than_those_of_nodes() {
     let mut cluster = Cluster::new();
