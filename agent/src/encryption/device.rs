@@ -59,6 +59,17 @@ pub struct DeviceState {
     pub traffic: std::collections::BTreeMap<PublicKey, PeerTraffic>,
 }
 
+/// What may have become of a device of ours while nobody looked.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Presence {
+    /// It is there and switched on.
+    On,
+    /// Someone switched it off. Routes into it are gone, and in the kernel its sessions too.
+    Off,
+    /// Its process ended, or someone deleted it.
+    Gone,
+}
+
 /// Where the process of a userspace device comes from and leaves its record.
 #[derive(Clone, Debug)]
 pub struct ProcessPaths {
@@ -166,11 +177,15 @@ impl Device {
         self.backend
     }
 
-    /// Whether it is still there: not so if its process ended, or if someone deleted it.
-    pub async fn is_there(&self, netlink: &Netlink) -> Result<bool, DeviceError> {
+    /// Whether it is still as it was left.
+    pub async fn presence(&self, netlink: &Netlink) -> Result<Presence, DeviceError> {
         let link = netlink.link(&self.name).await;
         let link = link.map_err(self.failed("look at"))?;
-        Ok(link.is_some_and(|link| link.index == self.index))
+        Ok(match link.filter(|link| link.index == self.index) {
+            None => Presence::Gone,
+            Some(link) if link.up => Presence::On,
+            Some(_) => Presence::Off,
+        })
     }
 
     /// Follows a change of the way's MTU.

@@ -91,6 +91,8 @@ pub struct Encryption<A> {
     process: ProcessPaths,
     netlink: Netlink,
     device: Option<Device>,
+    /// The device was switched off, and peers go on with sessions that it may not know any more.
+    sessions_ended: bool,
     maps: EncryptionMaps,
     guarded: GuardedRanges,
     vanished: Vanished,
@@ -159,6 +161,7 @@ impl<A: AttachDevice> Encryption<A> {
             process: process_paths(config)?,
             netlink: Netlink::connect().context("opening rtnetlink")?,
             device: None,
+            sessions_ended: false,
             ids: None,
             present: None,
             routed: None,

@@ -179,3 +179,29 @@ fn a_device_whose_process_was_killed_is_set_up_again() -> Result<()> {
     assert!(after.received > 0, "a session of the new device: {after:?}");
     Ok(())
 }
+
+#[test]
+fn a_device_that_was_switched_off_is_switched_on_again() -> Result<()> {
+    let (cluster, addresses) = start("enc-switched", AgentConfig::default())?;
+    for node in nodes(&cluster)? {
+        node.output("ip", &["link", "set", "weir_wg0", "down"])?;
+        let begun = Instant::now();
+        wait::until("the device to be on", SOON, || {
+            let links = node.output("ip", &["-br", "link", "show", "up"])?;
+            ensure!(links.contains("weir_wg0"), "{links}");
+            Ok(())
+        })?;
+        // Its routes went when it was switched off.
+        for address in addresses {
+            wait::until("packets to pass again", SOON, || ask(&cluster, address, 1))?;
+        }
+        println!(
+            "packets passed {:?} after it was switched off",
+            begun.elapsed()
+        );
+        for address in addresses {
+            ask(&cluster, address, 20)?;
+        }
+    }
+    Ok(())
+}

@@ -11,7 +11,7 @@ use crate::config::Implementation;
 use crate::datapath::settings::EncryptingDevice;
 use crate::encryption::desired::Desired;
 use crate::encryption::desired::nodes::Member;
-use crate::encryption::device::{Backend, Device, DeviceError, DeviceState};
+use crate::encryption::device::{Backend, Device, DeviceError, DeviceState, Presence};
 use crate::encryption::peers;
 use crate::encryption::routing;
 use crate::encryption::ways::Tunnels;
@@ -66,39 +66,56 @@ impl<A: AttachDevice> Encryption<A> {
     }
 
     /// What the device is. One that is gone or does not answer, as it was removed or its process
-    /// ended, is none: it will be made again.
+    /// ended, is none: it will be made again. One that was switched off will be switched on again.
     pub(super) async fn device_state(&mut self) -> Arc<DeviceState> {
         let Some(device) = &self.device else {
             return Arc::default();
         };
-        let state = match device.is_there(&self.netlink).await {
-            Ok(true) => device.state().await,
-            Ok(false) => Err(DeviceError::Gone {
+        let presence = device.presence(&self.netlink).await;
+        let is_off = matches!(presence, Ok(Presence::Off));
+        let state = match presence {
+            Ok(Presence::On | Presence::Off) => device.state().await,
+            Ok(Presence::Gone) => Err(DeviceError::Gone {
                 name: self.settings.name.clone(),
             }),
             Err(error) => Err(error),
         };
-        state.unwrap_or_else(|error| {
-            let reason = crate::error_chain(&error);
-            tracing::error!(reason, "the device is lost and will be made again");
-            self.device = None;
-            // What would go there past the stack is the stack's again, which reports what has no way.
-            if let Err(error) = self.datapath.set_encrypting_device(None) {
-                tracing::error!(reason = crate::error_chain(&error), "writing the settings");
+        match state {
+            Ok(state) if is_off => {
+                let device = &self.settings.name;
+                tracing::warn!(%device, "the device was switched off and is switched on again");
+                self.let_go();
+                self.sessions_ended = true;
+                state
             }
-            self.look_again();
-            // Routes into it went with it.
-            self.routed = None;
-            Arc::default()
-        })
+            Ok(state) => state,
+            Err(error) => {
+                let reason = crate::error_chain(&error);
+                tracing::error!(reason, "the device is lost and will be made again");
+                self.let_go();
+                Arc::default()
+            }
+        }
     }
 
-    /// Returns when the device is gone, if it is.
+    /// Has [`Self::bring_device`] make the device, or adopt what is there.
+    fn let_go(&mut self) {
+        self.device = None;
+        // What would go there past the stack is the stack's again, which reports what has no way.
+        if let Err(error) = self.datapath.set_encrypting_device(None) {
+            tracing::error!(reason = crate::error_chain(&error), "writing the settings");
+        }
+        self.look_again();
+        // Routes into it went with it.
+        self.routed = None;
+    }
+
+    /// Returns when the device is gone or switched off, if it is.
     pub(super) async fn device_lost(&self) {
         loop {
             tokio::time::sleep(DEVICE_INTERVAL).await;
             if let Some(device) = &self.device
-                && matches!(device.is_there(&self.netlink).await, Ok(false))
+                && let Ok(Presence::Gone | Presence::Off) = device.presence(&self.netlink).await
             {
                 return;
             }
@@ -121,7 +138,7 @@ impl<A: AttachDevice> Encryption<A> {
 
     /// Gives the device its key and its peers. Returns its state, and how many changes it took.
     pub(super) async fn bring_peers(
-        &self,
+        &mut self,
         desired: &Desired,
         own: &OwnKeys,
     ) -> anyhow::Result<(Arc<DeviceState>, usize)> {
@@ -141,8 +158,12 @@ impl<A: AttachDevice> Encryption<A> {
             device.apply(&changes).await?;
         } else {
             device.set_private_key(&own.active.key, &changes).await?;
-            // Whoever sends to us learns the new key by this; nobody could reach us until then.
+        }
+        if !has_key || self.sessions_ended {
+            // Whoever sends to us learns by this that the session, or the key, is another one; nobody
+            // could reach us until then.
             device.call(&desired.peers, own.active.key.public()).await?;
+            self.sessions_ended = false;
         }
         Ok((device.state().await?, changes.len()))
     }
