@@ -70,15 +70,10 @@ impl fmt::Display for Finding {
 pub struct Needs {
     /// Our device.
     pub device: InterfaceName,
-    /// Interfaces by which encrypted packets come in.
-    pub uplinks: BTreeSet<InterfaceName>,
     /// Whether packets of pods are encrypted, by family.
     pub ipv4: bool,
     /// See [`Self::ipv4`].
     pub ipv6: bool,
-    /// Whether the nodes' own packets are encrypted, too. Answers to a node leave by our device
-    /// then, while its encrypted packets come in by an uplink.
-    pub nodes: bool,
 }
 
 /// The settings of the network namespace of the calling thread.
@@ -127,19 +122,7 @@ impl HostSettings {
             }
         }
         if needs.ipv4 {
-            findings.extend(self.reverse_path(
-                &needs.device,
-                "packets from other nodes' pods may be dropped after decryption",
-            )?);
-        }
-        if needs.nodes {
-            for uplink in &needs.uplinks {
-                findings.extend(self.reverse_path(
-                    uplink,
-                    "encrypted packets of other nodes are dropped, for the way back to a node is \
-                     Weir's device",
-                )?);
-            }
+            findings.extend(self.reverse_path(&needs.device)?);
         }
         Ok(findings.into_iter().collect())
     }
@@ -156,12 +139,9 @@ impl HostSettings {
         }))
     }
 
-    fn reverse_path(
-        &self,
-        interface: &InterfaceName,
-        effect: &'static str,
-    ) -> io::Result<Option<Finding>> {
-        let own = Setting::of("ipv4", interface.as_str(), REVERSE_PATH_FILTER);
+    /// The filter of our own device, which somebody may have changed since.
+    fn reverse_path(&self, device: &InterfaceName) -> io::Result<Option<Finding>> {
+        let own = Setting::of("ipv4", device.as_str(), REVERSE_PATH_FILTER);
         let all = Setting::of("ipv4", "all", REVERSE_PATH_FILTER);
         let (Some(own_value), Some(all_value)) = (self.read(&own)?, self.read(&all)?) else {
             return Ok(None);
@@ -171,7 +151,7 @@ impl HostSettings {
             setting: own.to_string(),
             value: own_value,
             wanted: LOOSE,
-            effect,
+            effect: "packets from other nodes' pods may be dropped after decryption",
         }))
     }
 

@@ -263,10 +263,8 @@ fn the_host_is_prepared_for_the_device() {
     assert_eq!(prepare(name.clone()), [""; 0]);
     let needs = Needs {
         device: name.clone(),
-        uplinks: [].into(),
         ipv4: true,
         ipv6: false,
-        nodes: false,
     };
     let findings = node.run(move || {
         HostSettings::below(Path::new("/proc/sys"))

@@ -18,7 +18,6 @@ impl<A> Encryption<A> {
     pub(super) fn findings(&self, desired: &Desired) -> anyhow::Result<Vec<Problem>> {
         let needs = Needs {
             device: self.settings.name.clone(),
-            uplinks: BTreeSet::new(),
             ipv4: desired
                 .members
                 .iter()
@@ -27,7 +26,6 @@ impl<A> Encryption<A> {
                 .members
                 .iter()
                 .any(|member| member.pods.iter().any(|it| !it.is_ipv4())),
-            nodes: self.config.node,
         };
         let findings = self.host.findings(&needs).context("settings of the host")?;
         Ok(findings
