@@ -296,7 +296,8 @@ impl Device {
         }
     }
 
-    /// Removes the device of this name if it is ours, whichever backend it has.
+    /// Removes the device of this name if it is ours, whichever backend it has, and what a start that
+    /// was cut off has left of one.
     ///
     /// # Errors
     /// Also [`DeviceError::NameTaken`] if an interface has the name and is not ours.
@@ -305,6 +306,11 @@ impl Device {
         name: &InterfaceName,
         process: &ProcessPaths,
     ) -> Result<(), DeviceError> {
+        match kernel::remove_unfinished(netlink).await {
+            // Someone else's.
+            Err(DeviceError::NameTaken { .. }) => {}
+            removed => removed?,
+        }
         match find_ours(netlink, name, &process.folder).await? {
             Some(link) => remove(netlink, name, &link, process).await,
             None => userspace::stop(name, &process.folder).await,

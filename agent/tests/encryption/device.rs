@@ -179,6 +179,31 @@ fn a_device_of_the_kernel_follows_its_settings() {
 }
 
 #[test]
+fn what_a_start_that_was_cut_off_has_left_is_removed_and_nothing_else() {
+    const UNFINISHED: &str = "weir-unfinished";
+    if !is_root() || backend() == Backend::Userspace {
+        return;
+    }
+    let node = Node::new("left", 1);
+    let is_there = || node.output("ip link show").contains(UNFINISHED);
+    node.ip(&format!("link add {UNFINISHED} type wireguard"));
+    node.create();
+    assert!(!is_there());
+    node.ip(&format!("link add {UNFINISHED} type wireguard"));
+    node.delete();
+    assert!(!is_there());
+    node.ip(&format!("link add {UNFINISHED} type veth peer name other"));
+    node.delete();
+    let error = create(&node, node.settings()).expect_err("taken");
+    let error = error.to_string();
+    assert!(
+        error.contains(&format!("interface {UNFINISHED} exists")),
+        "{error}"
+    );
+    assert!(is_there(), "left alone");
+}
+
+#[test]
 fn without_wireguard_in_the_kernel_the_error_says_so() {
     if !is_root() {
         return;
