@@ -22,6 +22,7 @@ use super::link::{IfIndex, LinkState, Netlink};
 use super::peers::{PeerChange, PeerConfig, PeerTraffic, Peers};
 use super::values::{FirewallMark, InterfaceName, Port};
 
+use apply::Target;
 pub use backend::Backend;
 use calls::{Awaited, call_later, calls};
 pub use error::DeviceError;
@@ -87,9 +88,7 @@ pub struct ProcessPaths {
 /// hundreds of kilobytes.
 #[derive(Debug)]
 pub struct Device {
-    name: InterfaceName,
-    index: IfIndex,
-    backend: Backend,
+    target: Target,
     known: Known,
 }
 
@@ -115,16 +114,23 @@ impl Device {
             }
             remove(netlink, name, &link, process).await?;
         }
-        let link = match backend {
+        let index = match backend {
             Backend::Kernel => kernel::create(netlink, settings).await?,
             Backend::Userspace => userspace::create(netlink, settings, process).await?,
         };
-        Ok(Self {
+        Ok(Self::of(name, index, backend))
+    }
+
+    fn of(name: &InterfaceName, index: IfIndex, backend: Backend) -> Self {
+        let target = Target {
             name: name.clone(),
-            index: link,
+            index,
             backend,
+        };
+        Self {
+            target,
             known: Known::default(),
-        })
+        }
     }
 
     async fn adopt(
@@ -133,13 +139,7 @@ impl Device {
         backend: Backend,
         link: &LinkState,
     ) -> Result<Self, DeviceError> {
-        let name = settings.name.clone();
-        let device = Self {
-            index: link.index,
-            name,
-            backend,
-            known: Known::default(),
-        };
+        let device = Self::of(&settings.name, link.index, backend);
         let state = device.state().await?;
         if state.mark != Some(settings.mark) {
             device.set_mark(settings.mark).await?;
@@ -164,24 +164,24 @@ impl Device {
 
     /// Its name.
     pub fn name(&self) -> &InterfaceName {
-        &self.name
+        &self.target.name
     }
 
     /// Its number.
     pub fn index(&self) -> IfIndex {
-        self.index
+        self.target.index
     }
 
     /// Who encrypts.
     pub fn backend(&self) -> Backend {
-        self.backend
+        self.target.backend
     }
 
     /// Whether it is still as it was left.
     pub async fn presence(&self, netlink: &Netlink) -> Result<Presence, DeviceError> {
-        let link = netlink.link(&self.name).await;
+        let link = netlink.link(self.name()).await;
         let link = link.map_err(self.failed("look at"))?;
-        Ok(match link.filter(|link| link.index == self.index) {
+        Ok(match link.filter(|link| link.index == self.index()) {
             None => Presence::Gone,
             Some(link) if link.up => Presence::On,
             Some(_) => Presence::Off,
@@ -190,7 +190,7 @@ impl Device {
 
     /// Follows a change of the way's MTU.
     pub async fn set_mtu(&self, netlink: &Netlink, mtu: u32) -> Result<(), DeviceError> {
-        let set = netlink.set_mtu(self.index, mtu).await;
+        let set = netlink.set_mtu(self.index(), mtu).await;
         set.map_err(self.failed("set the MTU of"))
     }
 
@@ -201,7 +201,7 @@ impl Device {
         if let Some(state) = self.known.state() {
             return Ok(state);
         }
-        let read = apply::read(&self.name, self.backend).await;
+        let read = apply::read(self.name(), self.backend()).await;
         let state = Arc::new(read.map_err(self.failed("read the state of"))?);
         self.known.set(Arc::clone(&state));
         Ok(state)
@@ -225,7 +225,7 @@ impl Device {
             return self.apply(changes).await;
         }
         self.forget();
-        apply::set_private_key(&self.name, self.backend, key, changes)
+        apply::set_private_key(&self.target, key, changes)
             .await
             .map_err(self.failed("set the private key of"))
     }
@@ -241,7 +241,7 @@ impl Device {
             config.allowed_ips.is_empty() && **peer < own
         };
         let (later, now): (Vec<_>, Vec<_>) = peers.iter().partition(may_call);
-        apply::apply(&self.name, self.backend, &calls(&now))
+        apply::apply(&self.target, &calls(&now))
             .await
             .map_err(self.failed("call the peers of"))?;
         if !later.is_empty() {
@@ -250,7 +250,7 @@ impl Device {
                 .into_iter()
                 .map(|(peer, config)| Awaited::from_now_on(*peer, config.clone(), &state));
             let awaited: Vec<_> = awaited.collect();
-            tokio::spawn(call_later(self.name.clone(), self.backend, awaited));
+            tokio::spawn(call_later(self.target.clone(), awaited));
         }
         Ok(())
     }
@@ -266,7 +266,7 @@ impl Device {
     /// Makes the changes in their order, see [`super::peers::plan`]. Peers not named are untouched,
     /// as are the sessions of those that only gain or lose prefixes.
     pub async fn apply(&self, changes: &[PeerChange]) -> Result<(), DeviceError> {
-        let applied = apply::apply(&self.name, self.backend, changes).await;
+        let applied = apply::apply(&self.target, changes).await;
         match applied {
             Ok(()) => self.known.follow(changes),
             // Some of them may have been made.
@@ -281,7 +281,7 @@ impl Device {
         netlink: &Netlink,
         process: &ProcessPaths,
     ) -> Result<(), DeviceError> {
-        Self::delete_by_name(netlink, &self.name, process).await
+        Self::delete_by_name(netlink, self.name(), process).await
     }
 
     /// True if there is a device of this name and it is ours.
@@ -319,14 +319,14 @@ impl Device {
 
     async fn set_mark(&self, mark: FirewallMark) -> Result<(), DeviceError> {
         self.forget();
-        apply::set_mark(&self.name, self.backend, mark)
+        apply::set_mark(&self.target, mark)
             .await
             .map_err(self.failed("set the mark of"))
     }
 
     async fn set_port(&self, port: Port) -> Result<(), DeviceError> {
         self.forget();
-        let set = apply::set_port(&self.name, self.backend, port).await;
+        let set = apply::set_port(&self.target, port).await;
         match set {
             Ok(()) => Ok(()),
             Err(source) => Err(self.port_or_io("set the port of", port, source)),
@@ -334,11 +334,11 @@ impl Device {
     }
 
     fn port_or_io(&self, doing: &'static str, port: Port, source: io::Error) -> DeviceError {
-        port_or_io(doing, &self.name, port, source)
+        port_or_io(doing, self.name(), port, source)
     }
 
     fn failed(&self, doing: &'static str) -> impl FnOnce(io::Error) -> DeviceError + use<> {
-        failed(doing, &self.name)
+        failed(doing, self.name())
     }
 }
 

@@ -4,6 +4,8 @@ use std::net::UdpSocket;
 use std::path::Path;
 
 use weir_agent::encryption::device::{Backend, Device, DeviceError, DeviceSettings};
+use weir_agent::encryption::key::PrivateKey;
+use weir_agent::encryption::peers::{PeerChange, PeerConfig};
 use weir_agent::encryption::settings::{HostSettings, Needs};
 use weir_agent::encryption::tunnel::serve::control_socket;
 use weir_agent::encryption::{InterfaceName, Port};
@@ -176,6 +178,24 @@ fn a_device_of_the_kernel_follows_its_settings() {
             .contains(node.settings().name.as_str())
     );
     node.delete();
+}
+
+/// A device deleted just now would be made again without our mark, and would then be someone else's.
+#[test]
+fn a_device_of_the_kernel_that_was_deleted_is_not_made_by_a_change() {
+    if !is_root() || backend() == Backend::Userspace {
+        return;
+    }
+    let node = Node::new("moment", 1);
+    let device = node.create();
+    let name = device.name().clone();
+    node.ip(&format!("link delete {name}"));
+    let peer = PrivateKey::generate().public();
+    let change = PeerChange::Add(peer, PeerConfig::default());
+    let changed = node.block_on(async move |_| device.apply(&[change]).await);
+    changed.expect_err("it is gone");
+    assert!(!node.output("ip link show").contains(name.as_str()));
+    node.create();
 }
 
 #[test]

@@ -10,18 +10,32 @@ use std::net::IpAddr;
 use std::num::NonZeroU16;
 use std::os::unix::net::UnixStream;
 
+use nix::errno::Errno;
+use nix::net::if_::if_nametoindex;
 use wireguard_control::{
     Device as Control, DeviceUpdate, InterfaceName as ControlName, Key, PeerConfigBuilder, PeerInfo,
 };
 
 use super::{Backend, DeviceState};
 use crate::encryption::key::{PresharedKey, PrivateKey, PublicKey};
+use crate::encryption::link::IfIndex;
 use crate::encryption::peers::{PeerChange, PeerConfig, PeerTraffic};
 use crate::encryption::tunnel::serve::control_socket;
 use crate::encryption::{FirewallMark, InterfaceName, Port, Prefix};
 
 /// Prefixes of one peer in one netlink attribute: 40 bytes each, and a message has 8 KiB.
 const PREFIXES_AT_ONCE: usize = 128;
+
+/// The device that is to be changed. Its name alone does not say so: another one may have it by now.
+#[derive(Clone, Debug)]
+pub struct Target {
+    /// Its name.
+    pub name: InterfaceName,
+    /// Its number.
+    pub index: IfIndex,
+    /// Who encrypts.
+    pub backend: Backend,
+}
 
 /// What the device is.
 pub async fn read(name: &InterfaceName, backend: Backend) -> io::Result<DeviceState> {
@@ -35,40 +49,31 @@ pub async fn read(name: &InterfaceName, backend: Backend) -> io::Result<DeviceSt
 
 /// Sets the private key, and makes changes of peers in the same request.
 pub async fn set_private_key(
-    name: &InterfaceName,
-    backend: Backend,
+    target: &Target,
     key: &PrivateKey,
     changes: &[PeerChange],
 ) -> io::Result<()> {
     let peers: Vec<_> = changes.iter().flat_map(builders).collect();
     let key = DeviceUpdate::new().set_private_key(Key(*key.expose()));
-    update(name, backend, key.add_peers(&peers)).await
+    update(target, key.add_peers(&peers)).await
 }
 
 /// Sets the mark of encrypted packets.
-pub async fn set_mark(
-    name: &InterfaceName,
-    backend: Backend,
-    mark: FirewallMark,
-) -> io::Result<()> {
-    update(name, backend, DeviceUpdate::new().set_fwmark(mark.get())).await
+pub async fn set_mark(target: &Target, mark: FirewallMark) -> io::Result<()> {
+    update(target, DeviceUpdate::new().set_fwmark(mark.get())).await
 }
 
 /// Sets the port for encrypted packets.
 ///
 /// # Errors
 /// `EADDRINUSE` if the device is up and someone else has the port.
-pub async fn set_port(name: &InterfaceName, backend: Backend, port: Port) -> io::Result<()> {
-    let set = update(
-        name,
-        backend,
-        DeviceUpdate::new().set_listen_port(port.get()),
-    )
-    .await;
+pub async fn set_port(target: &Target, port: Port) -> io::Result<()> {
+    let set = update(target, DeviceUpdate::new().set_listen_port(port.get())).await;
     match set {
         // The answer's number is lost on the way, and the request can have no other fault.
         Err(error)
-            if backend == Backend::Userspace && error.kind() == io::ErrorKind::InvalidInput =>
+            if target.backend == Backend::Userspace
+                && error.kind() == io::ErrorKind::InvalidInput =>
         {
             Err(io::Error::from_raw_os_error(libc::EADDRINUSE))
         }
@@ -77,28 +82,40 @@ pub async fn set_port(name: &InterfaceName, backend: Backend, port: Port) -> io:
 }
 
 /// Makes changes of peers, in their order.
-pub async fn apply(
-    name: &InterfaceName,
-    backend: Backend,
-    changes: &[PeerChange],
-) -> io::Result<()> {
+pub async fn apply(target: &Target, changes: &[PeerChange]) -> io::Result<()> {
     if changes.is_empty() {
         return Ok(());
     }
     let peers: Vec<_> = changes.iter().flat_map(builders).collect();
-    update(name, backend, DeviceUpdate::new().add_peers(&peers)).await
+    update(target, DeviceUpdate::new().add_peers(&peers)).await
 }
 
-async fn update(name: &InterfaceName, backend: Backend, update: DeviceUpdate) -> io::Result<()> {
-    let name = name.clone();
+async fn update(target: &Target, update: DeviceUpdate) -> io::Result<()> {
+    let Target {
+        name,
+        index,
+        backend,
+    } = target.clone();
     blocking(move || {
-        if backend == Backend::Userspace {
+        match backend {
+            // Otherwise it would make a device that was deleted just now, and nobody would know that
+            // one as ours.
+            Backend::Kernel => check_number(&name, index)?,
             // Otherwise it would look for a program of another maker and start that.
-            UnixStream::connect(control_socket(&name))?;
+            Backend::Userspace => drop(UnixStream::connect(control_socket(&name))?),
         }
         update.apply(&control_name(&name), backend.control())
     })
     .await
+}
+
+/// Fails with [`io::ErrorKind::NotFound`] unless the interface of this name has this number.
+fn check_number(name: &InterfaceName, index: IfIndex) -> io::Result<()> {
+    match if_nametoindex(name.as_str()) {
+        Ok(number) if number == index.0 => Ok(()),
+        Ok(_) | Err(Errno::ENODEV) => Err(io::ErrorKind::NotFound.into()),
+        Err(error) => Err(error.into()),
+    }
 }
 
 async fn blocking<T: Send + 'static>(
@@ -225,4 +242,21 @@ fn config_of(peer: &PeerInfo) -> PeerConfig {
 
 fn canonical(address: IpAddr) -> IpAddr {
     address.to_canonical()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_interface_is_known_by_name_and_number() {
+        let [loopback, none]: [InterfaceName; 2] =
+            ["lo", "weir-no-such"].map(|name| name.parse().expect("valid"));
+        let number = if_nametoindex("lo").expect("every namespace has one");
+        check_number(&loopback, IfIndex(number)).expect("it is that one");
+        for (name, number) in [(&loopback, number + 1), (&none, number)] {
+            let error = check_number(name, IfIndex(number)).expect_err("not that one");
+            assert_eq!(error.kind(), io::ErrorKind::NotFound, "{name}");
+        }
+    }
 }

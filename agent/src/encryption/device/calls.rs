@@ -5,10 +5,10 @@ use std::collections::BTreeMap;
 use std::num::NonZeroU16;
 use std::time::{Duration, SystemTime};
 
-use super::{Backend, DeviceState, apply};
+use super::DeviceState;
+use super::apply::{self, Target};
 use crate::encryption::key::PublicKey;
 use crate::encryption::peers::{PeerChange, PeerConfig, PeerTraffic};
-use crate::encryption::values::InterfaceName;
 
 /// How long a node waits for the call of one that may be changing its key too. Longer than a way
 /// between nodes takes, and short enough for a connection that waits as well.
@@ -48,16 +48,16 @@ pub(super) fn calls(peers: &[(&PublicKey, &PeerConfig)]) -> Vec<PeerChange> {
 }
 
 /// Calls those of these peers that have not called in the meantime.
-pub(super) async fn call_later(name: InterfaceName, backend: Backend, awaited: Vec<Awaited>) {
+pub(super) async fn call_later(target: Target, awaited: Vec<Awaited>) {
     tokio::time::sleep(OTHERS_CALL_WITHIN).await;
     let called = async {
-        let traffic = apply::read(&name, backend).await?.traffic;
-        let silent = silent(&awaited, &traffic);
-        apply::apply(&name, backend, &calls(&silent)).await
+        let state = apply::read(&target.name, target.backend).await?;
+        let silent = silent(&awaited, &state.traffic);
+        apply::apply(&target, &calls(&silent)).await
     };
     if let Err(error) = called.await {
         // The device may be gone by now. Traffic makes a handshake as well, only later.
-        tracing::warn!(%error, device = %name, "peers were not called");
+        tracing::warn!(%error, device = %target.name, "peers were not called");
     }
 }
 

@@ -2,6 +2,7 @@
 
 use std::io;
 
+use super::apply::Target;
 use super::error::{failed, port_or_io};
 use super::{ALIAS, Backend, DeviceError, DeviceSettings, apply};
 use crate::encryption::InterfaceName;
@@ -84,10 +85,15 @@ async fn configure(
     index: IfIndex,
 ) -> Result<(), DeviceError> {
     let name = &settings.name;
-    apply::set_mark(name, Backend::Kernel, settings.mark)
+    let target = Target {
+        name: name.clone(),
+        index,
+        backend: Backend::Kernel,
+    };
+    apply::set_mark(&target, settings.mark)
         .await
         .map_err(failed("set the mark of", name))?;
-    apply::set_port(name, Backend::Kernel, settings.port)
+    apply::set_port(&target, settings.port)
         .await
         .map_err(failed("set the port of", name))?;
     let set = netlink.set_mtu(index, settings.mtu).await;
