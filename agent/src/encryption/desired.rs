@@ -34,8 +34,8 @@ use nodes::{Member, Standing};
 pub struct Inputs<'a> {
     /// Name of this node.
     pub node_name: &'a str,
-    /// Key that the device of this node has now.
-    pub own_key: PublicKey,
+    /// Key that the device of this node has now. Without one there are ranges to guard all the same.
+    pub own_key: Option<PublicKey>,
     /// Key that it will have soon, while that is being made known.
     pub own_next_key: Option<PublicKey>,
     /// Announced keys of others that they use by now: a handshake was made with them.
@@ -91,7 +91,8 @@ fn peers_of(member: &Member, inputs: &Inputs<'_>) -> Vec<(PublicKey, PeerConfig)
             allowed_ips,
             preshared_key: inputs
                 .secret
-                .map(|secret| secret.preshared_key(inputs.own_key, key)),
+                .zip(inputs.own_key)
+                .map(|(secret, own_key)| secret.preshared_key(own_key, key)),
             keepalive_seconds: u16::try_from(keepalive).ok().and_then(NonZeroU16::new),
         };
         (key, config)

@@ -46,9 +46,11 @@ use crate::state::{Problem, SharedState};
 
 use announced::awaited_keys;
 use answered::{Answered, keys_in_use};
-use findings::{fragmented_problem, problem, record_problem, silent_problems};
+use findings::{
+    fragmented_problem, not_replaced_problem, problem, record_problem, silent_problems,
+};
 use guard::Vanished;
-use own_keys::Announcement;
+use own_keys::{Announcement, OwnKeys};
 use publish::KnownAccount;
 
 pub use remove::{Ending, remove};
@@ -194,18 +196,9 @@ impl<A: AttachDevice> Encryption<A> {
     /// Brings everything in step.
     async fn step(&mut self, state: &SharedState) -> anyhow::Result<Step> {
         let begun = Instant::now();
-        let own = self.own_keys()?;
-        let next = own.next.as_ref().map(|next| next.key.public());
-        self.published
-            .write(&self.node_name, own.active.key.public(), next)
-            .context("publishing this node's key")?;
-        if let Some(next) = next
-            && self
-                .published
-                .has_next(&self.node_name, next, &state.read())
-        {
-            self.announcement.seen(next);
-        }
+        // What is guarded does not depend on keys of this node, so whatever is wrong with them waits.
+        let own = self.own_keys();
+        let keys = own.as_ref().ok();
         let (records, wrong) = self.published.read();
         let mut problems: Vec<_> = wrong.into_iter().map(record_problem).collect();
         let before = self.device_state().await;
@@ -213,8 +206,8 @@ impl<A: AttachDevice> Encryption<A> {
         self.read_ranges()?;
         let inputs = Inputs {
             node_name: &self.node_name,
-            own_key: own.active.key.public(),
-            own_next_key: next,
+            own_key: keys.map(|own| own.active.key.public()),
+            own_next_key: keys.and_then(OwnKeys::next_key),
             in_use: &in_use,
             secret: self.secret.as_ref(),
             records: &records,
@@ -228,6 +221,9 @@ impl<A: AttachDevice> Encryption<A> {
         };
         problems.extend(desired.problems.iter().cloned());
         self.guard(&ranges)?;
+        let own = own.context("the keys of this node")?;
+        self.make_known(&own, state)?;
+        problems.extend(own.not_replaced.as_ref().map(not_replaced_problem));
         let tunnels = self.tunnels(&desired).await?;
         self.bring_device(&tunnels).await?;
         self.leave(&desired, &before).await?;

@@ -80,7 +80,7 @@ pub fn members<'a>(state: &'a ClusterState, inputs: &Inputs<'a>) -> (Vec<Member>
     }
     claims.note_own_families(inputs.node_name);
     claims.keys.extend(
-        [Some(inputs.own_key), inputs.own_next_key]
+        [inputs.own_key, inputs.own_next_key]
             .into_iter()
             .flatten()
             .map(|key| (key, inputs.node_name)),

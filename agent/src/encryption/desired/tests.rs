@@ -18,7 +18,7 @@ mod routes;
 struct Cluster {
     state: ClusterState,
     config: config::Encryption,
-    own_key: PublicKey,
+    own_key: Option<PublicKey>,
     in_use: BTreeSet<PublicKey>,
     records: Records,
 }
@@ -28,7 +28,7 @@ impl Cluster {
         let mut cluster = Self {
             state: ClusterState::default(),
             config: config::Encryption::default(),
-            own_key: key(),
+            own_key: Some(key()),
             in_use: BTreeSet::new(),
             records: Records::new(),
         };
@@ -150,6 +150,20 @@ fn a_node_without_a_key_is_guarded_and_no_peer() {
     assert_eq!(cluster.flags("10.1.2.0/24"), Some(IpcacheValue::POD));
 }
 
+/// Its file may be damaged, or open to others.
+#[test]
+fn a_node_whose_own_key_is_not_known_guards_all_the_same() {
+    let mut cluster = Cluster::new();
+    cluster.peer("other", 2, "192.0.2.2", "10.1.2.0/24");
+    cluster.node("keyless", 3, "192.0.2.3", "10.1.3.0/24", &[]);
+    let ranges = ["10.1.1.0/24", "10.1.2.0/24", "10.1.3.0/24", "192.0.2.3/32"];
+    let flags = |cluster: &Cluster| ranges.map(|range| cluster.flags(range));
+    let before = flags(&cluster);
+    assert!(before.iter().all(Option::is_some), "{before:?}");
+    cluster.own_key = None;
+    assert_eq!(flags(&cluster), before);
+}
+
 #[test]
 fn a_published_record_stands_for_the_annotation() {
     let mut cluster = Cluster::new();
@@ -244,7 +258,7 @@ fn a_key_that_is_wrong_or_another_nodes_makes_no_peer() {
     );
     claim("short", "AAAA".into());
     claim("long", "x".repeat(256 << 10));
-    let own = cluster.own_key.to_string();
+    let own = cluster.own_key.unwrap().to_string();
     cluster.node(
         "ours",
         5,

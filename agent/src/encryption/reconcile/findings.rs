@@ -9,6 +9,7 @@ use anyhow::Context;
 use super::Encryption;
 use crate::encryption::Port;
 use crate::encryption::desired::Desired;
+use crate::encryption::key::KeyStoreError;
 use crate::encryption::settings::Needs;
 use crate::encryption::snapshot::{NodeStatus, Snapshot};
 use crate::state::{Problem, Severity};
@@ -78,6 +79,15 @@ fn silent_problem(node: &str, effect: &str, port: Port) -> Problem {
         object: format!("Node {node}"),
         ..problem(String::new(), message)
     }
+}
+
+pub(super) fn not_replaced_problem(error: &KeyStoreError) -> Problem {
+    let reason = crate::error_chain(error);
+    let message = format!(
+        "this node's key is as old as encryption.wireguard.rotateAfter lets it become and stays in \
+         use: {reason}"
+    );
+    problem(String::new(), message)
 }
 
 pub(super) fn fragmented_problem(endpoint: IpAddr) -> Problem {

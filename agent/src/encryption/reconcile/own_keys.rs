@@ -2,10 +2,14 @@
 
 use std::time::{Duration, Instant, SystemTime};
 
+use anyhow::Context;
+
 use super::Encryption;
-use crate::encryption::key::{KeyStoreError, PublicKey, StoredKey};
+use crate::config::WireGuard;
+use crate::encryption::key::{KeyStore, KeyStoreError, PublicKey, StoredKey};
 use crate::encryption::snapshot::Rotation;
 use crate::encryption::snapshot::handle::RotateError;
+use crate::state::SharedState;
 
 /// The keys of this node.
 pub(super) struct OwnKeys {
@@ -13,6 +17,23 @@ pub(super) struct OwnKeys {
     pub(super) active: StoredKey,
     /// Made known and not used yet.
     pub(super) next: Option<StoredKey>,
+    /// Why the first is not being replaced, though it is old enough.
+    pub(super) not_replaced: Option<KeyStoreError>,
+}
+
+impl OwnKeys {
+    fn of(active: StoredKey, next: Option<StoredKey>) -> Self {
+        Self {
+            active,
+            next,
+            not_replaced: None,
+        }
+    }
+
+    /// What others are to know of the key that comes.
+    pub(super) fn next_key(&self) -> Option<PublicKey> {
+        self.next.as_ref().map(|next| next.key.public())
+    }
 }
 
 /// Since when the other nodes can know of the key that comes.
@@ -58,36 +79,25 @@ impl Announcement {
 }
 
 impl<A> Encryption<A> {
-    /// The key in use and the one announced. A new key is announced for a while before it is used.
-    pub(super) fn own_keys(&self) -> anyhow::Result<OwnKeys> {
-        let wireguard = &self.config.wireguard;
-        let now = SystemTime::now();
-        let age = |key: &StoredKey| now.duration_since(key.created).unwrap_or_default();
-        let current = self.keys.load_or_create()?;
-        if let Some(previous) = self.keys.previous()? {
-            let grace = wireguard.rotation_grace.duration();
-            if !self.announcement.is_over(current.key.public(), grace) {
-                return Ok(OwnKeys {
-                    active: previous,
-                    next: Some(current),
-                });
-            }
-            self.keys.drop_previous()?;
-            tracing::info!(key = %current.key.public(), "the new key is in use");
+    /// See [`keys_in`].
+    pub(super) fn own_keys(&self) -> Result<OwnKeys, KeyStoreError> {
+        keys_in(&self.keys, &self.announcement, &self.config.wireguard)
+    }
+
+    /// Makes the keys known, and notes when the one that comes stands where the others read it.
+    pub(super) fn make_known(&mut self, own: &OwnKeys, state: &SharedState) -> anyhow::Result<()> {
+        let next = own.next_key();
+        self.published
+            .write(&self.node_name, own.active.key.public(), next)
+            .context("publishing this node's key")?;
+        if let Some(next) = next
+            && self
+                .published
+                .has_next(&self.node_name, next, &state.read())
+        {
+            self.announcement.seen(next);
         }
-        let limit = wireguard.rotate_after.duration();
-        if !limit.is_zero() && age(&current) >= limit {
-            let next = self.keys.rotate()?;
-            tracing::info!(key = %next.key.public(), "a new key is being made known");
-            return Ok(OwnKeys {
-                active: current,
-                next: Some(next),
-            });
-        }
-        Ok(OwnKeys {
-            active: current,
-            next: None,
-        })
+        Ok(())
     }
 
     /// The change of key that is under way.
@@ -120,17 +130,51 @@ impl<A> Encryption<A> {
             Err(error) => return Err(error.into()),
         };
         tracing::info!(key = %next.key.public(), "a new key is being made known, as asked for");
-        let own = OwnKeys {
-            active: current,
-            next: Some(next),
-        };
+        let own = OwnKeys::of(current, Some(next));
         Ok(self.rotation(&own).expect("there is a next key"))
+    }
+}
+
+/// The key in use and the one announced. A new key is announced for a while before it is used.
+fn keys_in(
+    store: &KeyStore,
+    announcement: &Announcement,
+    settings: &WireGuard,
+) -> Result<OwnKeys, KeyStoreError> {
+    let current = store.load_or_create()?;
+    if let Some(previous) = store.previous()? {
+        let grace = settings.rotation_grace.duration();
+        if !announcement.is_over(current.key.public(), grace) {
+            return Ok(OwnKeys::of(previous, Some(current)));
+        }
+        store.drop_previous()?;
+        tracing::info!(key = %current.key.public(), "the new key is in use");
+    }
+    let now = SystemTime::now();
+    let age = now.duration_since(current.created).unwrap_or_default();
+    let limit = settings.rotate_after.duration();
+    if limit.is_zero() || age < limit {
+        return Ok(OwnKeys::of(current, None));
+    }
+    match store.rotate() {
+        Ok(next) => {
+            tracing::info!(key = %next.key.public(), "a new key is being made known");
+            Ok(OwnKeys::of(current, Some(next)))
+        }
+        // As good as it was a moment ago; the next step tries again.
+        Err(error) => Ok(OwnKeys {
+            not_replaced: Some(error),
+            ..OwnKeys::of(current, None)
+        }),
     }
 }
 
 #[cfg(test)]
 mod tests {
+    use std::fs;
+
     use super::*;
+    use crate::config::Seconds;
     use crate::encryption::key::PrivateKey;
 
     #[test]
@@ -164,5 +208,38 @@ mod tests {
         announcement.seen(second);
         assert!(!announcement.is_over(second, Duration::from_mins(1)));
         assert!(!announcement.is_over(first, grace));
+    }
+
+    /// As where the disk is full.
+    #[test]
+    fn a_key_that_cannot_be_replaced_stays_in_use() {
+        let state = tempfile::tempdir().unwrap();
+        let store = KeyStore::open(state.path()).unwrap();
+        let current = store.load_or_create().unwrap().key.public();
+        let folder = state.path().join("encryption");
+        let file = folder.join("private-key");
+        let text = fs::read_to_string(&file).unwrap();
+        let (head, tail) = text.split_once("created: ").unwrap();
+        let (_, tail) = tail.split_once('\n').unwrap();
+        fs::write(
+            &file,
+            format!("{head}created: 2020-01-01T00:00:00Z\n{tail}"),
+        )
+        .unwrap();
+        let settings = WireGuard {
+            rotate_after: Seconds::new(60),
+            ..WireGuard::default()
+        };
+        let in_the_way = folder.join("private-key.new");
+        fs::create_dir(&in_the_way).unwrap();
+        for can_be_replaced in [false, true] {
+            if can_be_replaced {
+                fs::remove_dir(&in_the_way).unwrap();
+            }
+            let own = keys_in(&store, &Announcement::default(), &settings).unwrap();
+            assert_eq!(own.active.key.public(), current);
+            assert_eq!(own.next.is_some(), can_be_replaced);
+            assert_eq!(own.not_replaced.is_none(), can_be_replaced);
+        }
     }
 }
