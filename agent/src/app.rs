@@ -6,10 +6,12 @@
 
 mod balancing;
 mod interfaces;
+mod own_node;
 mod source;
 mod status;
 
 use std::collections::BTreeSet;
+use std::net::IpAddr;
 use std::num::NonZeroUsize;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -23,7 +25,7 @@ use crate::api::{Api, Health};
 use crate::config::{Config, Loaded};
 use crate::datapath::attach::Attacher;
 use crate::datapath::carry_over::CarryOver;
-use crate::datapath::interfaces::{DeviceSelector, InterfaceWatcher};
+use crate::datapath::interfaces::{DeviceSelector, InterfaceWatcher, NodeAddresses};
 use crate::datapath::load;
 use crate::datapath::pins::Pins;
 use crate::datapath::probe::{self, Probe};
@@ -42,6 +44,7 @@ use crate::metrics::{self, Sources};
 use crate::state::SharedState;
 
 use self::interfaces::AttachTask;
+use self::own_node::OwnNode;
 use self::source::Source;
 use self::status::Status;
 
@@ -98,10 +101,13 @@ pub async fn run(loaded: Loaded) -> anyhow::Result<()> {
 
     let state = SharedState::new();
     // Until the interfaces were looked at, those that the data path has: node ports stay.
-    let adopted = maps.settings.addresses().into_iter().flatten().collect();
-    let (addresses_sender, addresses) = watch::channel(adopted);
-    let (watcher, interface_events) =
-        InterfaceWatcher::start(DeviceSelector::from(&config.devices))?;
+    let adopted: Vec<IpAddr> = maps.settings.addresses().into_iter().flatten().collect();
+    let (addresses_sender, addresses) = watch::channel(adopted.iter().copied().collect());
+    let (named_sender, named) = watch::channel(None);
+    let (watcher, interface_events) = InterfaceWatcher::start(
+        DeviceSelector::from(&config.devices),
+        NodeAddresses { adopted, named },
+    )?;
     let attach = AttachTask::new(
         attacher,
         maps.settings.clone(),
@@ -116,6 +122,13 @@ pub async fn run(loaded: Loaded) -> anyhow::Result<()> {
     );
 
     let (synced_sender, synced) = watch::channel(false);
+    let own_node = OwnNode {
+        name: config.node_name.clone(),
+        state: state.clone(),
+        synced: synced.clone(),
+        named: named_sender,
+    };
+    tasks.spawn("own node", own_node.run(tasks.token()));
     let source = Source::new(&config);
     let encryption = if config.encryption.enabled {
         let work = Encryption::new(

@@ -7,7 +7,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use anyhow::Context;
 use tokio::sync::{mpsc, watch};
 
-use crate::datapath::attach::Attacher;
+use crate::datapath::attach::{Attacher, Leftovers};
 use crate::datapath::carry_over::CarryOver;
 use crate::datapath::interfaces::{InterfaceEvent, UplinkAddresses};
 use crate::datapath::settings::Settings;
@@ -104,16 +104,21 @@ impl AttachTask {
                 }
                 InterfaceEvent::Addresses(addresses) => self.set_addresses(addresses)?,
                 InterfaceEvent::SnapshotComplete => {
-                    self.attacher
-                        .lock()
-                        .detach_leftovers()
-                        .context("reading pinned links")?;
+                    self.detach_leftovers(Leftovers::Replaced)?;
                     self.end_carrying_over()?;
                     ready.take();
                 }
+                InterfaceEvent::Settled => self.detach_leftovers(Leftovers::All)?,
             }
         }
         Ok(())
+    }
+
+    fn detach_leftovers(&self, leftovers: Leftovers) -> anyhow::Result<()> {
+        let mut attacher = self.attacher.lock();
+        attacher
+            .detach_leftovers(leftovers)
+            .context("reading pinned links")
     }
 
     fn end_carrying_over(&mut self) -> anyhow::Result<()> {

@@ -7,11 +7,12 @@ section! {
     /// Which network interfaces the data plane attaches to, and how.
     pub struct Devices {
         settings {
-            /// Interfaces that face other nodes and clients. Empty: those with a default route.
+            /// Interfaces that face other nodes and clients. Empty: those with a default route, and those
+            /// with an address that the Node object of this node names.
             "uplinks" uplinks: Vec<Glob> = Vec::new(),
             /// Interfaces that face pods. Empty: those that lead into another network namespace (veth
-            /// and netkit pairs) and carry no default route, whatever the CNI calls them. An interface
-            /// that is an uplink is never one of these.
+            /// and netkit pairs) and have neither a default route nor an address of the Node object,
+            /// whatever the CNI calls them. An interface that is an uplink is never one of these.
             "pods" pods: Vec<Glob> = Vec::new(),
             /// How XDP attaches to uplinks: `native` in the driver, `auto` likewise where the driver
             /// has it, `generic` in the stack (any interface; not where packets come from other

@@ -85,6 +85,15 @@ pub struct Attached {
     pub tc: AttachedTc,
 }
 
+/// Which of an earlier agent's programs are detached.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Leftovers {
+    /// Those in place of which others are attached now.
+    Replaced,
+    /// As well those at interfaces that nothing is attached to.
+    All,
+}
+
 /// Attaches the loaded programs and remembers where.
 pub struct Attacher {
     programs: Ebpf,
@@ -217,8 +226,8 @@ impl Attacher {
         }
     }
 
-    /// Detaches from interfaces that an earlier agent attached to and that are none of ours now.
-    pub fn detach_leftovers(&mut self) -> io::Result<()> {
+    /// Detaches what an earlier agent attached and what has no place any more.
+    pub fn detach_leftovers(&mut self, leftovers: Leftovers) -> io::Result<()> {
         for (program, ifindex) in self.pins.linked_interfaces()? {
             // Their device goes with them; see `encryption::reconcile::remove`.
             if program.starts_with("tc_wireguard") {
@@ -228,11 +237,14 @@ impl Attacher {
                 }
                 continue;
             }
-            let role_changed = self.attached.get(&ifindex).is_none_or(|attached| {
-                (attached.interface.role == Role::Pod) != program.starts_with("tc_pod")
-            });
+            let has_no_place = match self.attached.get(&ifindex) {
+                Some(attached) => {
+                    (attached.interface.role == Role::Pod) != program.starts_with("tc_pod")
+                }
+                None => leftovers == Leftovers::All,
+            };
             let xdp_off = program.starts_with("xdp_") && self.xdp_mode == config::XdpMode::Off;
-            if role_changed || xdp_off {
+            if has_no_place || xdp_off {
                 fs::remove_file(self.pins.interface_link(&program, ifindex))?;
             }
         }

@@ -9,6 +9,9 @@
 //!
 //! Only uplinks and interfaces of pods are told. A link that stops being either counts as removed,
 //! whether or not it still exists.
+//!
+//! Which addresses the cluster knows this node by comes from elsewhere ([`NodeAddresses`]), and may come
+//! late or never: until then, what an earlier agent attached to stays, see [`InterfaceEvent::Settled`].
 
 pub mod decode;
 pub mod route;
@@ -17,7 +20,7 @@ pub mod table;
 pub mod watch;
 
 use std::fmt;
-use std::net::{Ipv4Addr, Ipv6Addr};
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
 pub use select::DeviceSelector;
 pub use watch::InterfaceWatcher;
@@ -66,6 +69,26 @@ pub struct UplinkAddresses {
     pub v6: Option<Ipv6Addr>,
 }
 
+/// The addresses that the cluster knows this node by.
+#[derive(Clone, Debug)]
+pub struct NodeAddresses {
+    /// Those that the data path was found with: they stand in for the others until these are known.
+    pub adopted: Vec<IpAddr>,
+    /// Those that the Node object names, the best one first; `None` while nobody can tell. They stay as
+    /// they are when the sender is gone.
+    pub named: tokio::sync::watch::Receiver<Option<Vec<IpAddr>>>,
+}
+
+impl NodeAddresses {
+    /// Nobody ever tells.
+    pub fn unknown() -> Self {
+        Self {
+            adopted: Vec::new(),
+            named: tokio::sync::watch::channel(None).1,
+        }
+    }
+}
+
 /// Something to act upon.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum InterfaceEvent {
@@ -78,6 +101,11 @@ pub enum InterfaceEvent {
     Removed(Interface),
     /// The node's addresses are these now. Told before the snapshot is complete, if there are any.
     Addresses(UplinkAddresses),
-    /// Everything there was at the start has been told. Comes exactly once.
+    /// Everything there was at the start has been told, but for uplinks that only the Node object makes
+    /// such. Comes exactly once.
     SnapshotComplete,
+    /// Those have been told, too: what has not been is no interface of ours, whatever an earlier agent
+    /// took it for. Comes once, after [`Self::SnapshotComplete`]; not before the Node object or its absence
+    /// is known where uplinks depend on it.
+    Settled,
 }

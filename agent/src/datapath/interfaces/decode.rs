@@ -3,9 +3,7 @@
 use std::net::IpAddr;
 
 use netlink_packet_core::{NetlinkMessage, NetlinkPayload};
-use netlink_packet_route::address::{
-    AddressAttribute, AddressFlags, AddressHeaderFlags, AddressMessage, AddressScope,
-};
+use netlink_packet_route::address::{AddressAttribute, AddressFlags, AddressMessage, AddressScope};
 use netlink_packet_route::link::{
     InfoKind, LinkAttribute, LinkFlags, LinkInfo, LinkLayerType, LinkMessage,
 };
@@ -127,31 +125,34 @@ pub fn links_of(route: &RouteMessage) -> impl Iterator<Item = u32> {
         })
 }
 
-/// The address, if connections may start from it: not link-local, not a second one of its subnet,
-/// not temporary, and not (yet, or any more) doubtful.
+/// The address, if the node can be reached by it: not link-local, and nobody else's as far as is known.
 pub fn address_of(message: &AddressMessage) -> Option<LinkAddress> {
-    const DOUBTFUL: AddressFlags = AddressFlags::Tentative
-        .union(AddressFlags::Dadfailed)
-        .union(AddressFlags::Deprecated)
-        .union(AddressFlags::Secondary);
-    if message.header.scope != AddressScope::Universe
-        || message.header.flags.contains(AddressHeaderFlags::Secondary)
-    {
+    const UNUSABLE: AddressFlags = AddressFlags::Tentative.union(AddressFlags::Dadfailed);
+    const SECOND_CHOICE: AddressFlags = AddressFlags::Deprecated.union(AddressFlags::Secondary);
+    if message.header.scope != AddressScope::Universe {
         return None;
     }
+    let mut flags = AddressFlags::from_bits_retain(message.header.flags.bits().into());
     let mut address: Option<IpAddr> = None;
     for attribute in &message.attributes {
         match attribute {
-            AddressAttribute::Flags(flags) if flags.intersects(DOUBTFUL) => return None,
+            AddressAttribute::Flags(all) => flags = flags.union(*all),
             // On a point-to-point link `Address` is the peer's and `Local` ours.
             AddressAttribute::Local(local) => address = Some(*local),
             AddressAttribute::Address(found) => address = address.or(Some(*found)),
             _ => {}
         }
     }
+    if flags.intersects(UNUSABLE) {
+        return None;
+    }
+    let address = address?;
+    let bits = if address.is_ipv4() { 32 } else { 128 };
     Some(LinkAddress {
         ifindex: message.header.index,
-        address: address?,
+        address,
+        is_first_choice: !flags.intersects(SECOND_CHOICE),
+        is_alone: message.header.prefix_len == bits,
     })
 }
 
@@ -288,14 +289,14 @@ mod tests {
     }
 
     #[test]
-    fn doubtful_addresses_are_left_out() {
+    fn doubtful_addresses_are_left_out_and_others_come_second() {
         let address = |scope, flags: AddressFlags, attributes: &[AddressAttribute]| {
             let mut message = AddressMessage::default();
             message.header.index = 7;
             message.header.scope = scope;
             message.attributes = attributes.to_vec();
             message.attributes.push(AddressAttribute::Flags(flags));
-            address_of(&message).map(|found| found.address)
+            address_of(&message).map(|found| (found.address, found.is_first_choice))
         };
         let own = IpAddr::from(Ipv4Addr::new(192, 0, 2, 1));
         let peer = IpAddr::from(Ipv4Addr::new(192, 0, 2, 9));
@@ -307,20 +308,37 @@ mod tests {
             AddressAttribute::Local(own),
         ];
         let plain = [AddressAttribute::Address(v6)];
-        assert_eq!(address(universe, permanent, &point_to_point), Some(own));
-        assert_eq!(address(universe, permanent, &plain), Some(v6));
+        assert_eq!(
+            address(universe, permanent, &point_to_point),
+            Some((own, true))
+        );
+        assert_eq!(address(universe, permanent, &plain), Some((v6, true)));
         assert_eq!(address(link, permanent, &plain), None);
-        for doubt in [
-            AddressFlags::Tentative,
-            AddressFlags::Dadfailed,
-            AddressFlags::Deprecated,
-            AddressFlags::Secondary,
+        for (flag, expected) in [
+            (AddressFlags::Tentative, None),
+            (AddressFlags::Dadfailed, None),
+            (AddressFlags::Deprecated, Some((v6, false))),
+            (AddressFlags::Secondary, Some((v6, false))),
         ] {
-            assert_eq!(
-                address(universe, permanent | doubt, &plain),
-                None,
-                "{doubt:?}"
-            );
+            let found = address(universe, permanent.union(flag), &plain);
+            assert_eq!(found, expected, "{flag:?}");
+        }
+    }
+
+    #[test]
+    fn an_address_is_alone_if_its_prefix_is_all_of_it() {
+        for (ip, prefix_len, expected) in [
+            ("192.0.2.1", 32, true),
+            ("192.0.2.1", 24, false),
+            ("2001:db8::1", 128, true),
+            ("2001:db8::1", 32, false),
+        ] {
+            let mut message = AddressMessage::default();
+            message.header.prefix_len = prefix_len;
+            let ip = AddressAttribute::Address(ip.parse().unwrap());
+            message.attributes = vec![ip];
+            let found = address_of(&message).unwrap();
+            assert_eq!(found.is_alone, expected, "{found:?}");
         }
     }
 }

@@ -26,7 +26,8 @@ pub struct Link {
 /// The operator's choice of interfaces.
 #[derive(Clone, Debug, Default)]
 pub struct DeviceSelector {
-    /// Uplinks; empty stands for the links with a default route.
+    /// Uplinks; empty stands for the links by which others reach this node: those with a default route,
+    /// and those with an address that its Node object names.
     pub uplinks: Vec<Glob>,
     /// Interfaces of pods; empty stands for those that lead into another network namespace.
     pub pods: Vec<Glob>,
@@ -42,17 +43,17 @@ impl From<&Devices> for DeviceSelector {
 }
 
 impl DeviceSelector {
-    /// What `link` is, given the links that have a default route; `None` if it is left alone.
+    /// What `link` is, given the links by which others reach this node; `None` if it is left alone.
     ///
     /// Loopback, and devices whose frames have no Ethernet header (tunnels), are always left alone:
     /// the programs parse Ethernet.
-    pub fn role(&self, link: &Link, default_routes: &BTreeSet<u32>) -> Option<Role> {
+    pub fn role(&self, link: &Link, outward: &BTreeSet<u32>) -> Option<Role> {
         if link.loopback || link.mac.is_none() {
             return None;
         }
         let named = |globs: &[Glob]| globs.iter().any(|glob| glob.matches(&link.name));
-        let uplink = if self.uplinks.is_empty() {
-            default_routes.contains(&link.ifindex)
+        let uplink = if self.is_guessing_uplinks() {
+            outward.contains(&link.ifindex)
         } else {
             named(&self.uplinks)
         };
@@ -61,11 +62,16 @@ impl DeviceSelector {
         }
         let pod = if self.pods.is_empty() {
             // A node that is a container itself has uplinks that look the same.
-            link.leads_elsewhere && !default_routes.contains(&link.ifindex)
+            link.leads_elsewhere && !outward.contains(&link.ifindex)
         } else {
             named(&self.pods)
         };
         pod.then_some(Role::Pod)
+    }
+
+    /// Whether uplinks follow from routes and addresses, as no names are given.
+    pub fn is_guessing_uplinks(&self) -> bool {
+        self.uplinks.is_empty()
     }
 }
 
@@ -105,7 +111,7 @@ pub(super) mod tests {
             leads_elsewhere: true,
             ..ethernet(ifindex, name)
         };
-        let default_routes = BTreeSet::from([2]);
+        let outward = BTreeSet::from([2]);
         let rows = [
             (leading(7, "azv4fe"), &["eth0"][..], Some(Role::Pod)),
             (leading(7, "eth0"), &["eth0"], Some(Role::Uplink)),
@@ -114,13 +120,13 @@ pub(super) mod tests {
             (ethernet(7, "veth7"), &["eth0"], None),
         ];
         for (link, uplinks, expected) in rows {
-            let role = selector(uplinks, &[]).role(&link, &default_routes);
+            let role = selector(uplinks, &[]).role(&link, &outward);
             assert_eq!(role, expected, "{link:?} of {uplinks:?}");
         }
     }
 
     #[test]
-    fn roles_follow_names_and_routes() {
+    fn roles_follow_names_and_ways() {
         struct Case {
             about: &'static str,
             uplinks: &'static [&'static str],
@@ -135,15 +141,20 @@ pub(super) mod tests {
         };
         let cases = [
             case(
-                "default route",
+                "others reach the node by it",
                 &[],
                 ethernet(2, "eth0"),
                 Some(Role::Uplink),
             ),
-            case("no default route", &[], ethernet(3, "eth1"), None),
+            case(
+                "nobody reaches the node by it",
+                &[],
+                ethernet(3, "eth1"),
+                None,
+            ),
             case("pod by name", &[], ethernet(4, "veth12ab"), Some(Role::Pod)),
             case(
-                "default route wins over a pod's name",
+                "the way to the node wins over a pod's name",
                 &[],
                 ethernet(2, "veth0"),
                 Some(Role::Uplink),
@@ -155,7 +166,7 @@ pub(super) mod tests {
                 Some(Role::Uplink),
             ),
             case(
-                "names replace default routes",
+                "names replace what others reach the node by",
                 &["eth1"],
                 ethernet(2, "eth0"),
                 None,
@@ -176,7 +187,7 @@ pub(super) mod tests {
                 None,
             ),
             case(
-                "tunnel with the default route",
+                "tunnel by which others reach the node",
                 &[],
                 Link {
                     mac: None,
@@ -185,7 +196,7 @@ pub(super) mod tests {
                 None,
             ),
         ];
-        let default_routes = BTreeSet::from([2]);
+        let outward = BTreeSet::from([2]);
         for Case {
             about,
             uplinks,
@@ -193,7 +204,7 @@ pub(super) mod tests {
             expected,
         } in cases
         {
-            let role = selector(uplinks, &["veth*"]).role(&link, &default_routes);
+            let role = selector(uplinks, &["veth*"]).role(&link, &outward);
             assert_eq!(role, expected, "{about}");
         }
     }

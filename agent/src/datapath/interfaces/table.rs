@@ -6,13 +6,18 @@ use std::net::IpAddr;
 use super::select::Link;
 use super::{DeviceSelector, Interface, InterfaceEvent, UplinkAddresses};
 
-/// An address that can be the source of a connection.
+/// An address by which the node can be reached.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct LinkAddress {
     /// Link it is on.
     pub ifindex: u32,
     /// The address.
     pub address: IpAddr,
+    /// Whether connections start from it unasked: not a second one of its subnet, not temporary and
+    /// not deprecated.
+    pub is_first_choice: bool,
+    /// Whether its subnet has no other address.
+    pub is_alone: bool,
 }
 
 /// The two sides, and the way from one to the other.
@@ -24,18 +29,24 @@ pub struct Table {
     default_routes: BTreeSet<u32>,
     /// In the order of the kernel, the primary address of a link first.
     addresses: Vec<LinkAddress>,
+    /// Those that the cluster knows this node by, the best one first.
+    node_addresses: Vec<IpAddr>,
+    is_node_known: bool,
     told: BTreeMap<u32, Interface>,
     told_addresses: UplinkAddresses,
 }
 
 impl Table {
-    /// Knows nothing yet.
-    pub fn new(selector: DeviceSelector) -> Self {
+    /// Knows nothing yet but the addresses that the data path was found with. They stand in for those of
+    /// the Node object, so that a restart does not take an interface away until that is known.
+    pub fn new(selector: DeviceSelector, adopted: Vec<IpAddr>) -> Self {
         Self {
             selector,
             links: BTreeMap::new(),
             default_routes: BTreeSet::new(),
             addresses: Vec::new(),
+            node_addresses: adopted,
+            is_node_known: false,
             told: BTreeMap::new(),
             told_addresses: UplinkAddresses::default(),
         }
@@ -64,6 +75,20 @@ impl Table {
     /// All usable addresses, in the order of the kernel.
     pub fn replace_addresses(&mut self, addresses: Vec<LinkAddress>) {
         self.addresses = addresses;
+    }
+
+    /// All addresses that the Node object names, the best one first. None at all says that there is no
+    /// such object or that nobody has written them to it yet, which is no reason to forget the others.
+    pub fn replace_node_addresses(&mut self, addresses: Vec<IpAddr>) {
+        self.is_node_known = true;
+        if !addresses.is_empty() {
+            self.node_addresses = addresses;
+        }
+    }
+
+    /// Whether all is known that makes a link an uplink.
+    pub fn is_settled(&self) -> bool {
+        self.is_node_known || !self.selector.is_guessing_uplinks()
     }
 
     /// What the reader has to be told, as if it had been: removals first, since a name may move to
@@ -99,8 +124,9 @@ impl Table {
 
     /// The links the reader should know.
     fn wanted(&self) -> BTreeMap<u32, Interface> {
+        let outward = self.outward();
         let interface = |link: &Link| {
-            let role = self.selector.role(link, &self.default_routes)?;
+            let role = self.selector.role(link, &outward)?;
             Some(Interface {
                 ifindex: link.ifindex,
                 name: link.name.clone(),
@@ -116,6 +142,24 @@ impl Table {
             .collect()
     }
 
+    /// The links by which others reach this node: those with a default route, and those with an address
+    /// that the cluster knows it by.
+    fn outward(&self) -> BTreeSet<u32> {
+        let named = self
+            .addresses
+            .iter()
+            .filter(|found| self.node_addresses.contains(&found.address) && !self.is_lent(found))
+            .map(|found| found.ifindex);
+        self.default_routes.iter().copied().chain(named).collect()
+    }
+
+    /// Whether an address is there for a pod to have a gateway, as some plugins give the node's to all
+    /// their interfaces.
+    fn is_lent(&self, found: &LinkAddress) -> bool {
+        let link = self.links.get(&found.ifindex);
+        found.is_alone && link.is_some_and(|link| link.leads_elsewhere)
+    }
+
     /// The first address of each family on an uplink: of the uplinks that carry a default route if
     /// there is one, else of any.
     fn uplink_addresses(&self, known: &BTreeMap<u32, Interface>) -> UplinkAddresses {
@@ -127,7 +171,7 @@ impl Table {
         let mut candidates: Vec<_> = self
             .addresses
             .iter()
-            .filter(|found| uplink(found.ifindex))
+            .filter(|found| found.is_first_choice && uplink(found.ifindex))
             .collect();
         candidates.sort_by_key(|found| !self.default_routes.contains(&found.ifindex)); // stable
         UplinkAddresses {
@@ -144,128 +188,4 @@ impl Table {
 }
 
 #[cfg(test)]
-mod tests {
-    use super::super::Role;
-    use super::super::select::tests::{ethernet, selector};
-    use super::*;
-
-    fn table() -> Table {
-        Table::new(selector(&[], &["veth*"]))
-    }
-
-    /// Events in short: `+eth0:Uplink`.
-    fn short(events: Vec<InterfaceEvent>) -> Vec<String> {
-        let told = |sign: &str, it: &Interface| format!("{sign}{}:{:?}", it.name, it.role);
-        let text = |event| match event {
-            InterfaceEvent::Added(it) => told("+", &it),
-            InterfaceEvent::Changed(it) => told("~", &it),
-            InterfaceEvent::Removed(it) => told("-", &it),
-            InterfaceEvent::Addresses(UplinkAddresses { v4, v6 }) => format!("{v4:?} {v6:?}"),
-            InterfaceEvent::SnapshotComplete => "complete".into(),
-        };
-        events.into_iter().map(text).collect()
-    }
-
-    #[test]
-    fn only_differences_are_told() {
-        let mut table = table();
-        table.replace_links(vec![
-            ethernet(2, "eth0"),
-            ethernet(3, "veth1"),
-            ethernet(4, "br0"),
-        ]);
-        table.replace_default_routes([2].into());
-        assert_eq!(short(table.catch_up()), ["+eth0:Uplink", "+veth1:Pod"]);
-        assert!(table.catch_up().is_empty());
-
-        table.set_link(Link {
-            mtu: 9000,
-            ..ethernet(3, "veth1")
-        });
-        assert_eq!(short(table.catch_up()), ["~veth1:Pod"]);
-        table.remove_link(3);
-        table.remove_link(4);
-        assert_eq!(short(table.catch_up()), ["-veth1:Pod"]);
-    }
-
-    #[test]
-    fn a_rename_can_change_the_role() {
-        let mut table = table();
-        table.set_link(ethernet(3, "tmp0"));
-        assert!(table.catch_up().is_empty());
-        table.set_link(ethernet(3, "veth9"));
-        assert_eq!(short(table.catch_up()), ["+veth9:Pod"]);
-        table.set_link(ethernet(3, "veth8"));
-        assert_eq!(short(table.catch_up()), ["~veth8:Pod"]);
-        table.set_link(ethernet(3, "tmp0"));
-        assert_eq!(short(table.catch_up()), ["-veth8:Pod"]);
-    }
-
-    #[test]
-    fn the_default_route_moves_the_uplink() {
-        let mut table = table();
-        table.replace_links(vec![
-            ethernet(2, "eth0"),
-            ethernet(3, "eth1"),
-            ethernet(4, "veth1"),
-        ]);
-        table.replace_default_routes([2].into());
-        table.catch_up();
-        table.replace_default_routes([3].into());
-        assert_eq!(short(table.catch_up()), ["-eth0:Uplink", "+eth1:Uplink"]);
-        table.replace_default_routes([4].into());
-        assert_eq!(
-            short(table.catch_up()),
-            ["-eth1:Uplink", "-veth1:Pod", "+veth1:Uplink"]
-        );
-    }
-
-    #[test]
-    fn a_new_link_of_an_old_name_is_another_link() {
-        let mut table = table();
-        table.set_link(ethernet(3, "veth1"));
-        table.catch_up();
-        table.replace_links(vec![ethernet(7, "veth1")]);
-        assert_eq!(short(table.catch_up()), ["-veth1:Pod", "+veth1:Pod"]);
-    }
-
-    #[test]
-    fn the_first_address_of_an_uplink_is_the_nodes() {
-        let mut table = table();
-        let on = |ifindex, address: &str| LinkAddress {
-            ifindex,
-            address: address.parse().unwrap(),
-        };
-        table.replace_links(vec![ethernet(2, "eth0"), ethernet(4, "veth1")]);
-        table.replace_default_routes([2].into());
-        table.replace_addresses(vec![
-            on(4, "10.9.9.9"),
-            on(2, "192.0.2.1"),
-            on(2, "192.0.2.2"),
-            on(2, "2001:db8::1"),
-        ]);
-        let expected = "Some(192.0.2.1) Some(2001:db8::1)";
-        assert_eq!(
-            short(table.catch_up()),
-            ["+eth0:Uplink", "+veth1:Pod", expected]
-        );
-        table.replace_addresses(vec![on(2, "192.0.2.2")]);
-        assert_eq!(short(table.catch_up()), ["Some(192.0.2.2) None"]);
-        table.replace_default_routes(BTreeSet::new());
-        assert_eq!(short(table.catch_up()), ["-eth0:Uplink", "None None"]);
-    }
-
-    #[test]
-    fn an_uplink_with_a_default_route_gives_the_address() {
-        let mut table = Table::new(selector(&["eth*"], &[]));
-        let on = |ifindex, address: &str| LinkAddress {
-            ifindex,
-            address: address.parse().unwrap(),
-        };
-        table.replace_links(vec![ethernet(2, "eth0"), ethernet(3, "eth1")]);
-        table.replace_default_routes([3].into());
-        table.replace_addresses(vec![on(2, "192.0.2.1"), on(3, "198.51.100.1")]);
-        assert!(short(table.catch_up()).contains(&"Some(198.51.100.1) None".to_owned()));
-        assert!(table.told.values().all(|it| it.role == Role::Uplink));
-    }
-}
+mod tests;

@@ -1,7 +1,9 @@
 //! Reads links, routes and addresses over rtnetlink and follows their changes.
 
 use std::collections::BTreeSet;
+use std::future;
 use std::io;
+use std::net::IpAddr;
 
 use anyhow::Context;
 use futures::channel::mpsc::UnboundedReceiver;
@@ -12,12 +14,12 @@ use netlink_packet_route::route::RouteMessage;
 use netlink_packet_route::{AddressFamily, RouteNetlinkMessage};
 use netlink_sys::{AsyncSocket, SocketAddr};
 use rtnetlink::{Handle, MulticastGroup};
-use tokio::sync::mpsc;
+use tokio::sync::{mpsc, watch};
 use tokio_util::sync::CancellationToken;
 
 use super::decode::{self, Hint, Notification};
 use super::table::Table;
-use super::{DeviceSelector, InterfaceEvent};
+use super::{DeviceSelector, InterfaceEvent, NodeAddresses};
 
 /// What is followed.
 const GROUPS: [MulticastGroup; 5] = [
@@ -50,7 +52,10 @@ struct Follower {
     notifications: UnboundedReceiver<(Notification, SocketAddr)>,
     kernel: Handle,
     table: Table,
+    /// What the Node object names, see [`NodeAddresses`].
+    named: watch::Receiver<Option<Vec<IpAddr>>>,
     events: mpsc::Sender<InterfaceEvent>,
+    has_settled: bool,
 }
 
 /// What a batch of notifications asks for.
@@ -64,12 +69,16 @@ struct Stale {
 impl InterfaceWatcher {
     /// Opens the sockets. Must be called within a Tokio runtime; the network namespace of the
     /// calling thread is the one watched, wherever [`InterfaceWatcher::run`] is polled.
-    pub fn start(selector: DeviceSelector) -> io::Result<(Self, mpsc::Receiver<InterfaceEvent>)> {
-        Self::start_with_buffer(selector, NOTIFICATION_BUFFER)
+    pub fn start(
+        selector: DeviceSelector,
+        node: NodeAddresses,
+    ) -> io::Result<(Self, mpsc::Receiver<InterfaceEvent>)> {
+        Self::start_with_buffer(selector, node, NOTIFICATION_BUFFER)
     }
 
     fn start_with_buffer(
         selector: DeviceSelector,
+        node: NodeAddresses,
         notification_buffer: usize,
     ) -> io::Result<(Self, mpsc::Receiver<InterfaceEvent>)> {
         // Subscribed before the first reading, so that no change falls between the two.
@@ -80,12 +89,13 @@ impl InterfaceWatcher {
             .set_rx_buf_sz(notification_buffer)?;
         let (answering, kernel, _) = rtnetlink::new_connection()?;
         let (events, receiver) = mpsc::channel(EVENTS_IN_FLIGHT);
-        let table = Table::new(selector);
         let follower = Follower {
             notifications,
             kernel,
-            table,
+            table: Table::new(selector, node.adopted),
+            named: node.named,
             events,
+            has_settled: false,
         };
         Ok((
             Self {
@@ -120,22 +130,50 @@ impl Follower {
             ..Stale::default()
         })
         .await?;
+        self.take_node_addresses();
         let mut events = self.table.catch_up();
         events.push(InterfaceEvent::SnapshotComplete);
+        events.extend(self.settle());
         while self.tell(events).await {
-            let Some((first, _)) = self.notifications.next().await else {
-                anyhow::bail!("no more notifications about interfaces");
-            };
-            let mut stale = Stale::default();
-            self.note(&first, &mut stale);
-            // All that waits is one batch: a hundred routes in a row are one reading.
-            while let Some(Some((next, _))) = self.notifications.next().now_or_never() {
-                self.note(&next, &mut stale);
-            }
+            let stale = self.next_batch().await?;
             self.read(stale).await?;
+            self.take_node_addresses();
             events = self.table.catch_up();
+            events.extend(self.settle());
         }
         Ok(())
+    }
+
+    /// Waits until something happens and notes all that has.
+    async fn next_batch(&mut self) -> anyhow::Result<Stale> {
+        let mut stale = Stale::default();
+        tokio::select! {
+            first = self.notifications.next() => {
+                let Some((first, _)) = first else {
+                    anyhow::bail!("no more notifications about interfaces");
+                };
+                self.note(&first, &mut stale);
+            }
+            () = changed(&mut self.named) => {}
+        }
+        // All that waits is one batch: a hundred routes in a row are one reading.
+        while let Some(Some((next, _))) = self.notifications.next().now_or_never() {
+            self.note(&next, &mut stale);
+        }
+        Ok(stale)
+    }
+
+    fn take_node_addresses(&mut self) {
+        if let Some(addresses) = self.named.borrow_and_update().as_ref() {
+            self.table.replace_node_addresses(addresses.clone());
+        }
+    }
+
+    /// To be told after all else that is known, the first time that this is all.
+    fn settle(&mut self) -> Option<InterfaceEvent> {
+        let settles = !self.has_settled && self.table.is_settled();
+        self.has_settled |= settles;
+        settles.then_some(InterfaceEvent::Settled)
     }
 
     /// Whether the reader is still there.
@@ -204,6 +242,13 @@ impl Follower {
                 .replace_addresses(addresses.iter().filter_map(decode::address_of).collect());
         }
         Ok(())
+    }
+}
+
+/// Waits for another value; for ever when there will be none.
+async fn changed<T>(receiver: &mut watch::Receiver<T>) {
+    if receiver.changed().await.is_err() {
+        future::pending::<()>().await;
     }
 }
 

@@ -13,7 +13,9 @@ use tokio_util::sync::CancellationToken;
 use super::bpf::{self, Target};
 use super::trial::XDP_PASS;
 use super::{Found, genetlink};
-use crate::datapath::interfaces::{DeviceSelector, InterfaceEvent, InterfaceWatcher, Role};
+use crate::datapath::interfaces::{
+    DeviceSelector, InterfaceEvent, InterfaceWatcher, NodeAddresses, Role,
+};
 
 /// A device and its XDP.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
@@ -72,7 +74,8 @@ pub fn probe(names: &[String], attach: bool) -> Vec<Device> {
 
 /// Names of the interfaces with a default route.
 async fn uplinks() -> anyhow::Result<Vec<String>> {
-    let (watcher, mut events) = InterfaceWatcher::start(DeviceSelector::default())?;
+    let (watcher, mut events) =
+        InterfaceWatcher::start(DeviceSelector::default(), NodeAddresses::unknown())?;
     let token = CancellationToken::new();
     let _stop = token.clone().drop_guard();
     let watching = tokio::spawn(watcher.run(token));

@@ -31,7 +31,11 @@ struct Watched {
 
 impl Watched {
     fn start(selector: DeviceSelector) -> Self {
-        let (watcher, events) = InterfaceWatcher::start(selector).unwrap();
+        Self::start_at(selector, NodeAddresses::unknown())
+    }
+
+    fn start_at(selector: DeviceSelector, node: NodeAddresses) -> Self {
+        let (watcher, events) = InterfaceWatcher::start(selector, node).unwrap();
         Self {
             events,
             _watcher: tokio::spawn(watcher.run(CancellationToken::new())),
@@ -242,12 +246,62 @@ fn both_links_of_a_multipath_default_route_are_uplinks() {
 }
 
 #[test]
+fn uplinks_follow_the_node_object() {
+    watching(|| async {
+        for (name, subnet) in [("up0", 0), ("up1", 1)] {
+            ip(&format!("link add {name} type veth peer name peer-{name}"));
+            ip(&format!("link set {name} up"));
+            ip(&format!("link set peer-{name} up"));
+            ip(&format!("addr add 198.51.{subnet}.1/24 dev {name}"));
+        }
+        ip("route add default via 198.51.0.254");
+        let (sender, named) = watch::channel(None);
+        let node = NodeAddresses {
+            adopted: Vec::new(),
+            named,
+        };
+        let mut watched = Watched::start_at(selector(&[], &["veth*"]), node);
+        let names = |events: &[InterfaceEvent]| -> Vec<String> {
+            let added = events.iter().filter_map(|event| match event {
+                InterfaceEvent::Added(it) => Some(it.name.clone()),
+                _ => None,
+            });
+            added.collect()
+        };
+        assert_eq!(names(&watched.snapshot().await), ["up0"]);
+
+        sender.send_replace(Some(vec![Ipv4Addr::new(198, 51, 1, 1).into()]));
+        let events = watched
+            .until(|event| *event == InterfaceEvent::Settled)
+            .await;
+        assert_eq!(names(&events), ["up1"]);
+        // Nobody knows any more, and nobody ever will.
+        sender.send_replace(None);
+        drop(sender);
+        ip("link set up0 mtu 1400");
+        let changed = watched.next().await;
+        assert!(
+            matches!(&changed, InterfaceEvent::Changed(it) if it.name == "up0"),
+            "{changed:?}"
+        );
+        ip("addr del 198.51.1.1/24 dev up1");
+        let events = watched
+            .until(|event| matches!(event, InterfaceEvent::Removed(_)))
+            .await;
+        assert!(
+            matches!(events.last(), Some(InterfaceEvent::Removed(it)) if it.name == "up1"),
+            "{events:?}"
+        );
+    });
+}
+
+#[test]
 fn lost_notifications_are_made_up_for() {
     watching(|| async {
         ip("link add veth1 type veth peer name other1");
         // As little room as the kernel allows: a few notifications.
-        let (small, events) =
-            InterfaceWatcher::start_with_buffer(selector(&[], &["veth*"]), 1).unwrap();
+        let (selector, node) = (selector(&[], &["veth*"]), NodeAddresses::unknown());
+        let (small, events) = InterfaceWatcher::start_with_buffer(selector, node, 1).unwrap();
         let mut watched = Watched {
             events,
             _watcher: tokio::spawn(small.run(CancellationToken::new())),
@@ -267,7 +321,8 @@ fn lost_notifications_are_made_up_for() {
 #[test]
 fn cancelling_ends_the_watcher() {
     watching(|| async {
-        let (watcher, _events) = InterfaceWatcher::start(selector(&[], &[])).unwrap();
+        let node = NodeAddresses::unknown();
+        let (watcher, _events) = InterfaceWatcher::start(selector(&[], &[]), node).unwrap();
         let token = CancellationToken::new();
         let running = tokio::spawn(watcher.run(token.clone()));
         token.cancel();
