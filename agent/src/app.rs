@@ -114,7 +114,7 @@ pub async fn run(loaded: Loaded) -> anyhow::Result<()> {
         addresses_sender,
         carry_over,
     );
-    let attached = attach.attached();
+    let (attached, settled) = (attach.attached(), attach.settled());
     tasks.spawn("interfaces", watcher.run(tasks.token()));
     tasks.spawn(
         "attach",
@@ -184,15 +184,16 @@ pub async fn run(loaded: Loaded) -> anyhow::Result<()> {
         balanced: Arc::clone(&balanced),
     };
     let services_applied = readiness.guard("apply services");
+    let services = reconcile::run(
+        reconciler,
+        inputs,
+        synced.clone(),
+        services_applied,
+        tasks.token(),
+    );
     tasks.spawn(
         "services",
-        reconcile::run(
-            reconciler,
-            inputs,
-            synced.clone(),
-            services_applied,
-            tasks.token(),
-        ),
+        balancing::once_settled(settled, tasks.token(), services),
     );
 
     let hub = Arc::new(FlowHub::new(flow_capacity(&config)));

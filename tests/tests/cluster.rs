@@ -25,6 +25,8 @@ mod flows;
 mod lifecycle;
 #[path = "cluster/names.rs"]
 mod names;
+#[path = "cluster/networks.rs"]
+mod networks;
 #[path = "cluster/observe_only.rs"]
 mod observe_only;
 #[path = "cluster/plugins.rs"]

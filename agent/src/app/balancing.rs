@@ -6,6 +6,9 @@
 use std::fs;
 use std::io;
 
+use tokio::sync::watch;
+use tokio_util::sync::CancellationToken;
+
 use crate::config::Config;
 use crate::datapath::attach::{Attacher, CGROUP_PROGRAMS};
 use crate::datapath::pins::Pins;
@@ -36,6 +39,22 @@ pub(super) fn release_sockets(config: &Config, pins: &Pins) -> io::Result<()> {
     Ok(())
 }
 
+/// Does `work` on services when the addresses of the uplinks have all been told: as long as one is
+/// missing, it would take node ports away from it.
+pub(super) async fn once_settled(
+    mut settled: watch::Receiver<bool>,
+    stop: CancellationToken,
+    work: impl Future<Output = anyhow::Result<()>>,
+) -> anyhow::Result<()> {
+    tokio::select! {
+        // Whoever tells may end first on a shutdown.
+        biased;
+        () = stop.cancelled() => return Ok(()),
+        answer = settled.wait_for(|settled| *settled) => drop(answer?),
+    }
+    work.await
+}
+
 /// Attaches to the sockets of all processes. Without the socket programs, connections are translated
 /// packet by packet; so this may fail. Says why it did.
 pub(super) fn attach_sockets(
@@ -60,12 +79,32 @@ pub(super) fn attach_sockets(
 
 #[cfg(test)]
 mod tests {
+    use std::future;
+
     use super::*;
 
     fn config(enabled: bool) -> Config {
         let mut config = Config::default();
         config.load_balancer.enabled = enabled;
         config
+    }
+
+    #[tokio::test]
+    async fn services_wait_for_the_addresses_of_the_uplinks() {
+        let (sender, settled) = watch::channel(false);
+        let stop = CancellationToken::new();
+        let done = future::ready(Ok(()));
+        let waiting = tokio::spawn(once_settled(settled.clone(), stop.clone(), done));
+        tokio::task::yield_now().await;
+        assert!(!waiting.is_finished());
+        sender.send_replace(true);
+        waiting.await.unwrap().unwrap();
+
+        sender.send_replace(false);
+        drop(sender);
+        stop.cancel();
+        let endless = future::pending();
+        once_settled(settled, stop, endless).await.unwrap();
     }
 
     #[test]

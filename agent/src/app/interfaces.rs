@@ -9,7 +9,7 @@ use tokio::sync::{mpsc, watch};
 
 use crate::datapath::attach::{Attacher, Leftovers};
 use crate::datapath::carry_over::CarryOver;
-use crate::datapath::interfaces::{InterfaceEvent, UplinkAddresses};
+use crate::datapath::interfaces::{InterfaceEvent, OwnAddresses, UplinkAddresses};
 use crate::datapath::settings::Settings;
 use crate::encryption::link::IfIndex;
 use crate::encryption::reconcile::AttachDevice;
@@ -51,11 +51,15 @@ pub struct AttachTask {
     settings: Settings,
     addresses: watch::Sender<BTreeSet<IpAddr>>,
     carry_over: Option<CarryOver>,
+    /// What the settings hold, once it was told.
+    source: Option<UplinkAddresses>,
+    settled: watch::Sender<bool>,
 }
 
 impl AttachTask {
-    /// The addresses of the uplinks go into the settings and to whoever holds the receiver. What is
-    /// carried over from another version ends when all interfaces have this one's programs.
+    /// Where connections start goes into the settings, and the addresses of the uplinks to whoever holds
+    /// the receiver. What is carried over from another version ends when all interfaces have this one's
+    /// programs.
     pub fn new(
         attacher: Attacher,
         settings: Settings,
@@ -70,12 +74,19 @@ impl AttachTask {
             settings,
             addresses,
             carry_over,
+            source: None,
+            settled: watch::Sender::new(false),
         }
     }
 
     /// What is attached, for status.
     pub fn attached(&self) -> SharedAttacher {
         self.attacher.clone()
+    }
+
+    /// Whether all addresses of the uplinks have been told, see [`InterfaceEvent::Settled`].
+    pub fn settled(&self) -> watch::Receiver<bool> {
+        self.settled.subscribe()
     }
 
     /// Runs until the watcher ends. One interface that cannot be attached to does not keep the
@@ -108,7 +119,10 @@ impl AttachTask {
                     self.end_carrying_over()?;
                     ready.take();
                 }
-                InterfaceEvent::Settled => self.detach_leftovers(Leftovers::All)?,
+                InterfaceEvent::Settled => {
+                    self.detach_leftovers(Leftovers::All)?;
+                    self.settled.send_replace(true);
+                }
             }
         }
         Ok(())
@@ -132,17 +146,16 @@ impl AttachTask {
         Ok(carry_over.forget()?)
     }
 
-    fn set_addresses(&self, addresses: UplinkAddresses) -> anyhow::Result<()> {
-        tracing::info!(v4 = ?addresses.v4, v6 = ?addresses.v6, "addresses of this node");
-        self.settings
-            .set_addresses(addresses)
-            .context("writing the settings")?;
-        let all = addresses
-            .v4
-            .map(IpAddr::from)
-            .into_iter()
-            .chain(addresses.v6.map(IpAddr::from));
-        self.addresses.send_replace(all.collect());
+    fn set_addresses(&mut self, addresses: OwnAddresses) -> anyhow::Result<()> {
+        let OwnAddresses { source, served } = addresses;
+        tracing::info!(v4 = ?source.v4, v6 = ?source.v6, ?served, "addresses of this node");
+        // A change of the settings has all known connections checked.
+        if self.source.replace(source) != Some(source) {
+            self.settings
+                .set_addresses(source)
+                .context("writing the settings")?;
+        }
+        self.addresses.send_replace(served);
         Ok(())
     }
 }

@@ -19,6 +19,7 @@ pub mod select;
 pub mod table;
 pub mod watch;
 
+use std::collections::BTreeSet;
 use std::fmt;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
@@ -63,10 +64,44 @@ pub struct Interface {
 /// Addresses of this node on its uplinks: the source of connections to backends on other nodes.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Default)]
 pub struct UplinkAddresses {
-    /// First IPv4 address.
+    /// IPv4 address.
     pub v4: Option<Ipv4Addr>,
-    /// First IPv6 address that is not link-local.
+    /// IPv6 address that is not link-local.
     pub v6: Option<Ipv6Addr>,
+}
+
+impl UplinkAddresses {
+    /// The first of each family.
+    fn first_of(addresses: &[IpAddr]) -> Self {
+        let v4 = |address: &IpAddr| match address {
+            IpAddr::V4(address) => Some(*address),
+            IpAddr::V6(_) => None,
+        };
+        let v6 = |address: &IpAddr| match address {
+            IpAddr::V4(_) => None,
+            IpAddr::V6(address) => Some(*address),
+        };
+        Self {
+            v4: addresses.iter().find_map(v4),
+            v6: addresses.iter().find_map(v6),
+        }
+    }
+
+    /// Those there are, IPv4 first.
+    pub fn all(self) -> impl Iterator<Item = IpAddr> {
+        let v4 = self.v4.map(IpAddr::V4);
+        v4.into_iter().chain(self.v6.map(IpAddr::V6))
+    }
+}
+
+/// What the uplinks make of the node.
+#[derive(Clone, Debug, PartialEq, Eq, Default)]
+pub struct OwnAddresses {
+    /// Where its connections to backends on other nodes start.
+    pub source: UplinkAddresses,
+    /// Where it answers node ports, besides the addresses of its Node object: at one of each family of
+    /// every uplink, and at those above.
+    pub served: BTreeSet<IpAddr>,
 }
 
 /// The addresses that the cluster knows this node by.
@@ -100,7 +135,7 @@ pub enum InterfaceEvent {
     /// Detach from this interface; it may be gone already.
     Removed(Interface),
     /// The node's addresses are these now. Told before the snapshot is complete, if there are any.
-    Addresses(UplinkAddresses),
+    Addresses(OwnAddresses),
     /// Everything there was at the start has been told, but for uplinks that only the Node object makes
     /// such. Comes exactly once.
     SnapshotComplete,

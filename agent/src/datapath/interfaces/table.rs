@@ -4,7 +4,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::net::IpAddr;
 
 use super::select::Link;
-use super::{DeviceSelector, Interface, InterfaceEvent, UplinkAddresses};
+use super::{DeviceSelector, Interface, InterfaceEvent, OwnAddresses, Role, UplinkAddresses};
 
 /// An address by which the node can be reached.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -33,13 +33,19 @@ pub struct Table {
     node_addresses: Vec<IpAddr>,
     is_node_known: bool,
     told: BTreeMap<u32, Interface>,
-    told_addresses: UplinkAddresses,
+    told_addresses: OwnAddresses,
+    /// Those last told, and at first those that the data path was found with.
+    in_use: OwnAddresses,
 }
 
 impl Table {
     /// Knows nothing yet but the addresses that the data path was found with. They stand in for those of
     /// the Node object, so that a restart does not take an interface away until that is known.
     pub fn new(selector: DeviceSelector, adopted: Vec<IpAddr>) -> Self {
+        let in_use = OwnAddresses {
+            source: UplinkAddresses::first_of(&adopted),
+            served: adopted.iter().copied().collect(),
+        };
         Self {
             selector,
             links: BTreeMap::new(),
@@ -48,7 +54,8 @@ impl Table {
             node_addresses: adopted,
             is_node_known: false,
             told: BTreeMap::new(),
-            told_addresses: UplinkAddresses::default(),
+            told_addresses: OwnAddresses::default(),
+            in_use,
         }
     }
 
@@ -113,11 +120,12 @@ impl Table {
                 _ => events.push(InterfaceEvent::Added(wanted.clone())),
             }
         }
-        let addresses = self.uplink_addresses(&wanted);
+        let addresses = self.own_addresses(&wanted);
         if addresses != self.told_addresses {
-            events.push(InterfaceEvent::Addresses(addresses));
+            events.push(InterfaceEvent::Addresses(addresses.clone()));
         }
         self.told = wanted;
+        self.in_use.clone_from(&addresses);
         self.told_addresses = addresses;
         events
     }
@@ -160,31 +168,54 @@ impl Table {
         found.is_alone && link.is_some_and(|link| link.leads_elsewhere)
     }
 
-    /// The first address of each family on an uplink: of the uplinks that carry a default route if
-    /// there is one, else of any.
-    fn uplink_addresses(&self, known: &BTreeMap<u32, Interface>) -> UplinkAddresses {
-        let uplink = |ifindex| {
-            known
-                .get(&ifindex)
-                .is_some_and(|it| it.role == super::Role::Uplink)
+    fn own_addresses(&self, known: &BTreeMap<u32, Interface>) -> OwnAddresses {
+        let is_uplink = |ifindex: u32| {
+            let found = known.get(&ifindex);
+            found.is_some_and(|interface| interface.role == Role::Uplink)
         };
-        let mut candidates: Vec<_> = self
+        let on_uplinks: Vec<LinkAddress> = self
             .addresses
             .iter()
-            .filter(|found| found.is_first_choice && uplink(found.ifindex))
+            .copied()
+            .filter(|found| is_uplink(found.ifindex))
             .collect();
+        let mut candidates = on_uplinks.clone();
+        candidates.retain(|found| found.is_first_choice);
         candidates.sort_by_key(|found| !self.default_routes.contains(&found.ifindex)); // stable
-        UplinkAddresses {
-            v4: candidates.iter().find_map(|found| match found.address {
-                IpAddr::V4(address) => Some(address),
-                IpAddr::V6(_) => None,
-            }),
-            v6: candidates.iter().find_map(|found| match found.address {
-                IpAddr::V6(address) => Some(address),
-                IpAddr::V4(_) => None,
-            }),
-        }
+        let source = self.source(&on_uplinks, &candidates);
+        let mut served = self.one_per_uplink(&candidates);
+        served.extend(source.all());
+        OwnAddresses { source, served }
     }
+
+    /// Where connections start: at an address that the cluster knows this node by, as others let those
+    /// pass and their network leads back; else where they did before, so that an address which is
+    /// added moves none; else at the first one.
+    fn source(&self, on_uplinks: &[LinkAddress], candidates: &[LinkAddress]) -> UplinkAddresses {
+        let named = self.node_addresses.iter().copied();
+        let named = named.filter(|address| holds(on_uplinks, *address));
+        let before = self.in_use.source.all();
+        let before = before.filter(|address| holds(candidates, *address));
+        let others = candidates.iter().map(|found| found.address);
+        let ranked: Vec<IpAddr> = named.chain(before).chain(others).collect();
+        UplinkAddresses::first_of(&ranked)
+    }
+
+    /// An address of each family of every uplink: the one that it was before, or else the first.
+    fn one_per_uplink(&self, candidates: &[LinkAddress]) -> BTreeSet<IpAddr> {
+        let was_served = |found: &&LinkAddress| self.in_use.served.contains(&found.address);
+        let before = candidates.iter().filter(was_served);
+        let mut chosen = BTreeMap::new();
+        for found in before.chain(candidates) {
+            let place = (found.ifindex, found.address.is_ipv4());
+            chosen.entry(place).or_insert(found.address);
+        }
+        chosen.into_values().collect()
+    }
+}
+
+fn holds(addresses: &[LinkAddress], address: IpAddr) -> bool {
+    addresses.iter().any(|found| found.address == address)
 }
 
 #[cfg(test)]

@@ -1,6 +1,5 @@
 //! What the reader is told, step by step.
 
-use super::super::Role;
 use super::super::select::tests::{ethernet, selector};
 use super::*;
 
@@ -22,14 +21,16 @@ fn addresses(texts: &[&str]) -> Vec<IpAddr> {
     texts.iter().map(|text| text.parse().unwrap()).collect()
 }
 
-/// Events in short: `+eth0:Uplink`.
+/// Events in short: `+eth0:Uplink`, and addresses that connections start from.
 fn short(events: Vec<InterfaceEvent>) -> Vec<String> {
     let told = |sign: &str, it: &Interface| format!("{sign}{}:{:?}", it.name, it.role);
     let text = |event| match event {
         InterfaceEvent::Added(it) => told("+", &it),
         InterfaceEvent::Changed(it) => told("~", &it),
         InterfaceEvent::Removed(it) => told("-", &it),
-        InterfaceEvent::Addresses(UplinkAddresses { v4, v6 }) => format!("{v4:?} {v6:?}"),
+        InterfaceEvent::Addresses(OwnAddresses { source, .. }) => {
+            format!("{:?} {:?}", source.v4, source.v6)
+        }
         InterfaceEvent::SnapshotComplete => "complete".into(),
         InterfaceEvent::Settled => "settled".into(),
     };
@@ -142,21 +143,22 @@ fn two_networks(adopted: &[&str]) -> Table {
 
 #[test]
 fn a_link_with_an_address_of_the_node_object_is_an_uplink() {
+    let (without, with) = ("Some(192.0.2.1) None", "Some(10.0.0.1) None");
     let mut table = two_networks(&[]);
-    assert!(!short(table.catch_up()).contains(&"+eth1:Uplink".to_owned()));
+    assert_eq!(short(table.catch_up()), ["+eth0:Uplink", without]);
     table.replace_node_addresses(addresses(&["10.0.0.1", "198.51.100.1"]));
-    assert_eq!(short(table.catch_up()), ["+eth1:Uplink"]);
+    assert_eq!(short(table.catch_up()), ["+eth1:Uplink", with]);
 
     // The API server has no such object, or one that nobody has completed.
     table.replace_node_addresses(Vec::new());
     assert!(table.catch_up().is_empty());
 
     table.replace_addresses(vec![on(2, "192.0.2.1")]);
-    assert_eq!(short(table.catch_up()), ["-eth1:Uplink"]);
+    assert_eq!(short(table.catch_up()), ["-eth1:Uplink", without]);
     table.replace_addresses(vec![on(2, "192.0.2.1"), on(3, "10.0.0.1")]);
-    assert_eq!(short(table.catch_up()), ["+eth1:Uplink"]);
+    assert_eq!(short(table.catch_up()), ["+eth1:Uplink", with]);
     table.replace_node_addresses(addresses(&["10.0.0.2"]));
-    assert_eq!(short(table.catch_up()), ["-eth1:Uplink"]);
+    assert_eq!(short(table.catch_up()), ["-eth1:Uplink", without]);
 }
 
 #[test]
@@ -168,7 +170,8 @@ fn a_second_address_makes_an_uplink_as_well() {
     };
     table.replace_addresses(vec![on(2, "192.0.2.1"), on(3, "10.0.0.1"), second]);
     table.replace_node_addresses(addresses(&["10.0.0.9"]));
-    assert!(short(table.catch_up()).contains(&"+eth1:Uplink".to_owned()));
+    let expected = ["+eth0:Uplink", "+eth1:Uplink", "Some(10.0.0.9) None"];
+    assert_eq!(short(table.catch_up()), expected);
 }
 
 #[test]
@@ -183,11 +186,13 @@ fn names_count_before_the_node_object() {
 #[test]
 fn what_the_data_path_was_found_with_stands_in_for_the_node_object() {
     let mut table = two_networks(&["10.0.0.1"]);
-    assert!(short(table.catch_up()).contains(&"+eth1:Uplink".to_owned()));
+    let expected = ["+eth0:Uplink", "+eth1:Uplink", "Some(10.0.0.1) None"];
+    assert_eq!(short(table.catch_up()), expected);
     table.replace_node_addresses(Vec::new());
     assert!(table.catch_up().is_empty());
     table.replace_node_addresses(addresses(&["192.0.2.1"]));
-    assert_eq!(short(table.catch_up()), ["-eth1:Uplink"]);
+    let expected = ["-eth1:Uplink", "Some(192.0.2.1) None"];
+    assert_eq!(short(table.catch_up()), expected);
 }
 
 #[test]
@@ -216,4 +221,95 @@ fn what_an_uplink_is_depends_on_the_node_object_unless_it_has_a_name() {
     table.replace_node_addresses(Vec::new());
     assert!(table.is_settled());
     assert!(Table::new(selector(&["eth0"], &[]), Vec::new()).is_settled());
+}
+
+/// Where connections start after what the table has to tell now.
+fn source(table: &mut Table) -> UplinkAddresses {
+    table.catch_up();
+    table.in_use.source
+}
+
+fn both(v4: &str, v6: &str) -> UplinkAddresses {
+    UplinkAddresses::first_of(&addresses(&[v4, v6]))
+}
+
+#[test]
+fn connections_start_where_the_node_object_says_in_its_order() {
+    let mut table = Table::new(selector(&["eth*"], &[]), Vec::new());
+    table.replace_links(vec![ethernet(2, "eth0"), ethernet(3, "eth1")]);
+    table.replace_default_routes([2].into());
+    table.replace_addresses(vec![
+        on(2, "198.51.100.1"),
+        on(2, "2001:db8::1"),
+        on(3, "10.0.0.1"),
+        on(3, "fd00::1"),
+    ]);
+    assert_eq!(source(&mut table), both("198.51.100.1", "2001:db8::1"));
+    // The InternalIP is IPv4 alone: the other family stays where it was.
+    table.replace_node_addresses(addresses(&["10.0.0.1", "198.51.100.1"]));
+    assert_eq!(source(&mut table), both("10.0.0.1", "2001:db8::1"));
+    table.replace_node_addresses(addresses(&["198.51.100.1", "10.0.0.1", "fd00::1"]));
+    assert_eq!(source(&mut table), both("198.51.100.1", "fd00::1"));
+    // An address that is no uplink's is of no use.
+    table.replace_node_addresses(addresses(&["203.0.113.9", "10.0.0.1"]));
+    assert_eq!(source(&mut table), both("10.0.0.1", "fd00::1"));
+}
+
+#[test]
+fn an_address_that_is_added_moves_no_connection() {
+    let mut table = Table::new(selector(&["eth0"], &[]), Vec::new());
+    table.set_link(ethernet(2, "eth0"));
+    let first = [on(2, "192.0.2.1"), on(2, "2001:db8:1::1")];
+    table.replace_addresses(first.to_vec());
+    let before = both("192.0.2.1", "2001:db8:1::1");
+    assert_eq!(source(&mut table), before);
+    // A new prefix, and an address that is there for a service, come first in the kernel's order.
+    let added = [on(2, "192.0.2.200"), on(2, "2001:db8:2::1")];
+    table.replace_addresses([added, first].concat());
+    assert!(table.catch_up().is_empty());
+    assert_eq!(source(&mut table), before);
+
+    table.replace_addresses([&added[..], &first[..1]].concat());
+    assert_eq!(source(&mut table), both("192.0.2.1", "2001:db8:2::1"));
+    table.replace_addresses(added.to_vec());
+    assert_eq!(source(&mut table), both("192.0.2.200", "2001:db8:2::1"));
+}
+
+#[test]
+fn a_restart_moves_no_connection() {
+    let adopted = addresses(&["192.0.2.9", "2001:db8:1::1"]);
+    let mut table = Table::new(selector(&["eth0"], &[]), adopted);
+    table.set_link(ethernet(2, "eth0"));
+    // Known before the interfaces were looked at.
+    table.replace_node_addresses(addresses(&["192.0.2.9"]));
+    table.replace_addresses(vec![
+        on(2, "192.0.2.1"),
+        on(2, "192.0.2.9"),
+        on(2, "2001:db8:2::1"),
+        on(2, "2001:db8:1::1"),
+    ]);
+    let expected = "Some(192.0.2.9) Some(2001:db8:1::1)";
+    assert_eq!(short(table.catch_up()), ["+eth0:Uplink", expected]);
+}
+
+#[test]
+fn every_uplink_answers_node_ports_at_an_address() {
+    let mut table = two_networks(&[]);
+    table.replace_node_addresses(addresses(&["10.0.0.9"]));
+    let second = LinkAddress {
+        is_first_choice: false,
+        ..on(3, "10.0.0.9")
+    };
+    let first = [on(2, "192.0.2.1"), on(3, "10.0.0.1"), second];
+    table.replace_addresses(first.to_vec());
+    table.catch_up();
+    let served = addresses(&["192.0.2.1", "10.0.0.1", "10.0.0.9"]);
+    let mut served: BTreeSet<IpAddr> = served.into_iter().collect();
+    assert_eq!(table.in_use.served, served);
+    // What comes first in the kernel's order later does not take their place.
+    let added = [on(2, "192.0.2.0"), on(2, "2001:db8::1")];
+    table.replace_addresses([&added[..], &first[..]].concat());
+    table.catch_up();
+    served.extend(addresses(&["2001:db8::1"]));
+    assert_eq!(table.in_use.served, served);
 }

@@ -6,7 +6,7 @@ use std::process::Command;
 use std::time::Duration;
 
 use super::super::select::tests::selector;
-use super::super::{Interface, MacAddr, Role, UplinkAddresses};
+use super::super::{Interface, MacAddr, OwnAddresses, Role, UplinkAddresses};
 use super::*;
 use crate::datapath::private_namespace::{in_private_namespace, ip};
 
@@ -202,13 +202,19 @@ fn uplinks_and_their_addresses_follow_the_default_route() {
             v4: Some(Ipv4Addr::new(198, 51, subnet, 1)),
             v6: Some(Ipv6Addr::new(0x2001, 0xdb8, subnet.into(), 0, 0, 0, 0, 1)),
         };
-        assert_eq!(watched.next().await, InterfaceEvent::Addresses(of(0)));
+        let told = |source: UplinkAddresses, uplinks: &[UplinkAddresses]| {
+            let served = uplinks.iter().flat_map(|uplink| uplink.all()).collect();
+            InterfaceEvent::Addresses(OwnAddresses { source, served })
+        };
+        assert_eq!(watched.next().await, told(of(0), &[of(0)]));
 
         ip("-6 route add default via 2001:db8:1::fe dev up1");
         assert_eq!(watched.added().await.name, "up1");
+        let both = told(of(0), &[of(0), of(1)]);
+        assert_eq!(watched.next().await, both);
         ip("route del default");
         assert_eq!(watched.removed().await.name, "up0");
-        assert_eq!(watched.next().await, InterfaceEvent::Addresses(of(1)));
+        assert_eq!(watched.next().await, told(of(1), &[of(1)]));
 
         ip("addr del 198.51.1.1/24 dev up1");
         let event = watched
@@ -217,7 +223,7 @@ fn uplinks_and_their_addresses_follow_the_default_route() {
         let without = UplinkAddresses { v4: None, ..of(1) };
         assert_eq!(
             event,
-            [InterfaceEvent::Addresses(without)],
+            [told(without, &[without])],
             "the second goes with the first"
         );
     });
