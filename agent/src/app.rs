@@ -7,6 +7,7 @@
 mod balancing;
 mod interfaces;
 mod own_node;
+mod refused;
 mod source;
 mod status;
 

@@ -33,6 +33,8 @@ mod observe_only;
 mod plugins;
 #[path = "cluster/privileges.rs"]
 mod privileges;
+#[path = "cluster/refused.rs"]
+mod refused;
 #[path = "cluster/setting.rs"]
 mod setting;
 #[path = "cluster/sockets.rs"]

@@ -1,15 +1,17 @@
 //! Attaches to interfaces as they come and detaches as they go.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeSet;
 use std::net::IpAddr;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Instant;
 
 use anyhow::Context;
 use tokio::sync::{mpsc, watch};
 
+use super::refused::Refused;
 use crate::datapath::attach::{Attacher, Leftovers};
 use crate::datapath::carry_over::CarryOver;
-use crate::datapath::interfaces::{InterfaceEvent, OwnAddresses, UplinkAddresses};
+use crate::datapath::interfaces::{Interface, InterfaceEvent, OwnAddresses, UplinkAddresses};
 use crate::datapath::settings::Settings;
 use crate::encryption::link::IfIndex;
 use crate::encryption::reconcile::AttachDevice;
@@ -19,8 +21,8 @@ use crate::lifecycle::ReadyGuard;
 #[derive(Clone)]
 pub struct SharedAttacher {
     attacher: Arc<Mutex<Attacher>>,
-    /// Interfaces by index that should have programs and have none, with the reason.
-    refused: Arc<Mutex<BTreeMap<u32, String>>>,
+    /// Locked after the attacher by whoever locks both.
+    refused: Arc<Mutex<Refused>>,
 }
 
 impl SharedAttacher {
@@ -31,10 +33,10 @@ impl SharedAttacher {
 
     /// Interfaces that should have programs and have none: `NAME: REASON`.
     pub fn refused(&self) -> Vec<String> {
-        self.lock_refused().values().cloned().collect()
+        self.lock_refused().texts()
     }
 
-    fn lock_refused(&self) -> MutexGuard<'_, BTreeMap<u32, String>> {
+    fn lock_refused(&self) -> MutexGuard<'_, Refused> {
         self.refused.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
@@ -90,42 +92,80 @@ impl AttachTask {
     }
 
     /// Runs until the watcher ends. One interface that cannot be attached to does not keep the
-    /// others from it; it is logged and told in status.
+    /// others from it; it is logged, told in status and tried again.
     pub async fn run(
         mut self,
         mut events: mpsc::Receiver<InterfaceEvent>,
         ready: ReadyGuard,
     ) -> anyhow::Result<()> {
         let mut ready = Some(ready);
-        while let Some(event) = events.recv().await {
-            match event {
-                InterfaceEvent::Added(interface) => {
-                    if let Err(error) = self.attacher.lock().interface(&interface) {
-                        let reason = crate::error_chain(&error);
-                        tracing::error!(interface = interface.name, reason, "not attached");
-                        let text = format!("{}: {reason}", interface.name);
-                        self.attacher.lock_refused().insert(interface.ifindex, text);
-                    }
+        loop {
+            let pause = self.attacher.lock_refused().until_next(Instant::now());
+            tokio::select! {
+                event = events.recv() => match event {
+                    Some(event) => self.act_on(event, &mut ready)?,
+                    None => return Ok(()),
+                },
+                () = tokio::time::sleep(pause) => self.try_again(),
+            }
+        }
+    }
+
+    fn act_on(
+        &mut self,
+        event: InterfaceEvent,
+        ready: &mut Option<ReadyGuard>,
+    ) -> anyhow::Result<()> {
+        match event {
+            InterfaceEvent::Added(interface) => self.attach(&interface),
+            InterfaceEvent::Changed(interface) => {
+                self.attacher.lock().rename(&interface);
+                // What changed may be what was in the way, such as the MTU.
+                if self.attacher.lock_refused().holds(interface.ifindex) {
+                    self.attach(&interface);
                 }
-                InterfaceEvent::Changed(interface) => self.attacher.lock().rename(&interface),
-                InterfaceEvent::Removed(interface) => {
-                    tracing::info!(interface = interface.name, "detached");
-                    self.attacher.lock_refused().remove(&interface.ifindex);
-                    self.attacher.lock().detach(&interface);
-                }
-                InterfaceEvent::Addresses(addresses) => self.set_addresses(addresses)?,
-                InterfaceEvent::SnapshotComplete => {
-                    self.detach_leftovers(Leftovers::Replaced)?;
-                    self.end_carrying_over()?;
-                    ready.take();
-                }
-                InterfaceEvent::Settled => {
-                    self.detach_leftovers(Leftovers::All)?;
-                    self.settled.send_replace(true);
-                }
+            }
+            InterfaceEvent::Removed(interface) => {
+                tracing::info!(interface = interface.name, "detached");
+                self.attacher.lock_refused().forget(interface.ifindex);
+                self.attacher.lock().detach(&interface);
+            }
+            InterfaceEvent::Addresses(addresses) => self.set_addresses(addresses)?,
+            InterfaceEvent::SnapshotComplete => {
+                self.detach_leftovers(Leftovers::Replaced)?;
+                self.end_carrying_over()?;
+                ready.take();
+            }
+            InterfaceEvent::Settled => {
+                self.detach_leftovers(Leftovers::All)?;
+                self.settled.send_replace(true);
             }
         }
         Ok(())
+    }
+
+    fn attach(&self, interface: &Interface) {
+        let result = self.attacher.lock().interface(interface);
+        let mut refused = self.attacher.lock_refused();
+        let Err(error) = result else {
+            refused.forget(interface.ifindex);
+            return;
+        };
+        let reason = crate::error_chain(&error);
+        if refused.failed(interface, &reason, Instant::now()) {
+            tracing::error!(
+                interface = interface.name,
+                reason,
+                "not attached; trying again"
+            );
+        }
+    }
+
+    fn try_again(&self) {
+        let due = self.attacher.lock_refused().due(Instant::now());
+        for interface in &due {
+            self.attach(interface);
+        }
     }
 
     fn detach_leftovers(&self, leftovers: Leftovers) -> anyhow::Result<()> {
