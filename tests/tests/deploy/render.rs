@@ -215,7 +215,7 @@ encryption:
   strictMode: {enabled: true, cidr: [10.244.0.0/16, "fd00:10:244::/56"]}
   wireguard: {persistentKeepalive: 25s, userspaceFallback: true}
 hubble: {enabled: true, eventBufferCapacity: 4095, metrics: {enabled: []}}
-prometheus: {enabled: true, port: 9962, podMonitor: {enabled: true, labels: {release: prometheus}, interval: 30s}}
+prometheus: {enabled: true, address: "[::]", port: 9962, podMonitor: {enabled: true, labels: {release: prometheus}, interval: 30s}}
 debug: {enabled: true}
 config: {loadBalancer: {connectionsV4: 2000000}, flows: {reportInterval: 10s}}
 serviceAccount: {create: true, name: weir, annotations: {a: b}}

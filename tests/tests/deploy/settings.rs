@@ -135,6 +135,10 @@ fn values_become_the_settings_that_they_are_about() -> Result<()> {
     assert_eq!(spoken.log.level, weir_agent::config::LogLevel::Trace);
     let open = config(&["prometheus.enabled=true", "prometheus.port=9962"], "")?;
     assert_eq!(open.metrics.listen.to_string(), "0.0.0.0:9962");
+    let open = config(&[], "prometheus: {enabled: true, address: '[::]'}")?;
+    assert_eq!(open.metrics.listen.to_string(), "[::]:9965");
+    let closed = config(&[], "prometheus: {address: '[::]'}")?;
+    assert!(closed.metrics.listen.ip().is_loopback());
     Ok(())
 }
 

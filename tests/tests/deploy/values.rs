@@ -76,6 +76,12 @@ fn what_cannot_be_done_is_refused_and_said() -> Result<()> {
             &["persistentKeepalive"],
         ),
         (&["prometheus.port=0"], "", &["prometheus/port"]),
+        // kubelet asks at another.
+        (
+            &["prometheus.address=192.0.2.1"],
+            "",
+            &["prometheus/address", "'[::]'"],
+        ),
         (
             &[],
             "config: {flows: {capacty: 5}}",

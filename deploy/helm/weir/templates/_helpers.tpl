@@ -53,7 +53,7 @@ app.kubernetes.io/part-of: weir
 {{- end -}}
 {{- $metrics := .Values.config.metrics | default dict -}}
 {{- if or (hasKey $metrics "enabled") (hasKey $metrics "listen") -}}
-{{- fail "config.metrics.enabled and config.metrics.listen: kubelet asks there whether the agent is well, so they follow from prometheus.enabled and prometheus.port" -}}
+{{- fail "config.metrics.enabled and config.metrics.listen: kubelet asks there whether the agent is well, so they follow from prometheus.enabled, prometheus.address and prometheus.port" -}}
 {{- end -}}
 {{- end }}
 
@@ -80,7 +80,7 @@ app.kubernetes.io/part-of: weir
         "wireguard" $wireguard)
       "flows" (dict "enabled" $v.hubble.enabled "capacity" $v.hubble.eventBufferCapacity)
       "metrics" (dict
-        "listen" (printf "%s:%d" (ternary "0.0.0.0" "127.0.0.1" $v.prometheus.enabled) (int $v.prometheus.port))
+        "listen" (printf "%s:%d" (ternary $v.prometheus.address "127.0.0.1" $v.prometheus.enabled) (int $v.prometheus.port))
         "allowRemoteWithoutTls" $v.prometheus.enabled)
       "log" (dict "level" (ternary "debug" "info" $v.debug.enabled)) -}}
 {{- if $v.k8sServiceHost -}}
