@@ -100,7 +100,7 @@ mod tests {
             assert!(refused.due(now).is_empty());
             now += pause;
             assert!(refused.until_next(now).is_zero());
-            assert_eq!(refused.due(now), [eth0.clone()]);
+            assert_eq!(refused.due(now), std::slice::from_ref(&eth0));
         }
         refused.forget(2);
         refused.failed(&eth0, "busy", now);
