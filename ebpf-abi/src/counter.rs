@@ -41,7 +41,7 @@ pub enum Counter {
     DropUnencrypted = 16,
     /// Packets dropped: not found while connections are carried over from another layout.
     DropCarryingOver = 17,
-    /// Packets that the account of traffic between nodes had no room for.
+    /// Packets that left in clear text and that the account of traffic between nodes had no room for.
     TrafficUnaccounted = 18,
 }
 

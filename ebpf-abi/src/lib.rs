@@ -59,4 +59,4 @@ pub use tuple::{Protocol, Tuple};
 /// Version of every layout in this crate. Part of the path below which maps are pinned.
 ///
 /// With the feature `wider-layout`, for tests of upgrades, it is one more.
-pub const ABI_VERSION: u32 = 3 + cfg!(feature = "wider-layout") as u32;
+pub const ABI_VERSION: u32 = 4 + cfg!(feature = "wider-layout") as u32;

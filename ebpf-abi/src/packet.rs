@@ -169,7 +169,7 @@ pub fn parse_ipv6<const LINK_LEN: usize>(
 #[inline(always)]
 pub fn network_only_ipv4(frame: &Frame<'_>) -> Option<Packet<Addr4>> {
     let ip: Ipv4Header = frame.read(ETHERNET_LEN)?;
-    let transport = Transport::UNKNOWN;
+    let transport = Transport::unknown(ip.protocol);
     let total_len = u32::from(ip.total_len.get());
     Some(transport.packet(ip.source, ip.destination, ip.protocol, total_len, ip.ttl))
 }
@@ -179,7 +179,7 @@ pub fn network_only_ipv4(frame: &Frame<'_>) -> Option<Packet<Addr4>> {
 #[inline(always)]
 pub fn network_only_ipv6(frame: &Frame<'_>) -> Option<Packet<Addr6>> {
     let ip: Ipv6Header = frame.read(ETHERNET_LEN)?;
-    let transport = Transport::UNKNOWN;
+    let transport = Transport::unknown(ip.next_header);
     let total_len = IPV6_LEN as u32 + u32::from(ip.payload_len.get());
     Some(transport.packet(
         ip.source,
@@ -305,13 +305,20 @@ fn parse_transport<const LINK_LEN: usize>(
 }
 
 impl Transport {
-    /// No ports, no flags, nowhere.
-    const UNKNOWN: Self = Self {
-        ports: 0,
-        tcp_flags: 0,
-        offset: 0,
-        len_min: 0,
-    };
+    /// No ports, no flags, nowhere. ICMP has the type that is reserved (255): zero would be an answer.
+    #[inline(always)]
+    fn unknown(protocol: Protocol) -> Self {
+        let ports = match protocol {
+            Protocol::ICMP | Protocol::ICMPV6 => u32::from_ne_bytes([0, u8::MAX, 0, 0]),
+            _ => 0,
+        };
+        Self {
+            ports,
+            tcp_flags: 0,
+            offset: 0,
+            len_min: 0,
+        }
+    }
 
     #[inline(always)]
     fn packet<A: Address>(

@@ -69,12 +69,18 @@ pub fn traffic_of<'a>(key: &TrafficKey) -> Option<&'a mut TrafficValue> {
     TRAFFIC.get_ptr_mut(key).map(|value| unsafe { &mut *value })
 }
 
-/// Adds one to a counter of this CPU. No packet of a known connection is counted this way, so this
-/// stays out of the way of those.
-#[inline(never)]
+/// Adds one to a counter of this CPU.
+#[inline(always)]
 pub fn count(counter: Counter) {
+    count_many(counter, 1);
+}
+
+/// Adds to a counter of this CPU. No packet of a known connection is counted this way, so this stays
+/// out of the way of those.
+#[inline(never)]
+pub fn count_many(counter: Counter, more: u64) {
     if let Some(value) = per_cpu(&COUNTERS, counter as u32) {
-        *value += 1;
+        *value += more;
     }
 }
 

@@ -19,7 +19,7 @@ use ebpf_abi::{
     Addr4, Addr6, Be16, Counter, DatapathConfig, DropReason, IpcacheValue, NodeId, Protocol, tcp,
 };
 
-use crate::access::{count, same, settings, traffic_of};
+use crate::access::{count, count_many, same, settings, traffic_of};
 use crate::balance::{self, Place, Verdict};
 use crate::emit;
 use crate::family::Ip;
@@ -27,10 +27,12 @@ use crate::hook::{BareSkb, Skb};
 use crate::host_routing::{self, Way};
 use crate::maps::TRAFFIC;
 use crate::observe;
-use crate::steps::{conntrack, frontend, translate};
+use crate::steps::{conntrack, frontend, route, translate};
 
 /// Of the fragment field: what is not zero in all fragments but the first.
 const FRAGMENT_OFFSET: u16 = 0x1fff;
+/// Flags of a pod of this node.
+const OWN_POD: u32 = IpcacheValue::POD | IpcacheValue::LOCAL;
 /// First byte of such a header: version 4, five words.
 const IPV4_WITHOUT_OPTIONS: u8 = 0x45;
 
@@ -239,6 +241,10 @@ fn leaves_in_clear<A: Ip>(
     else {
         return false;
     };
+    if known.flags & OWN_POD == OWN_POD && route::is_on_link(skb, source, destination) {
+        // The uplink is the bridge that the node's pods hang on.
+        return false;
+    }
     account(skb, known.node, path);
     path == TrafficPath::DROPPED
 }
@@ -273,8 +279,10 @@ fn account<const LINK_LEN: usize>(skb: &Skb<'_, LINK_LEN>, node: NodeId, path: T
         return;
     }
     let first = TrafficValue { packets, bytes };
-    if TRAFFIC.insert(&key, &first, BPF_ANY.into()).is_err() {
-        count(Counter::TrafficUnaccounted);
+    // What left encrypted or not at all needs no account to be right.
+    let is_clear = path != TrafficPath::ENCRYPTED && path != TrafficPath::DROPPED;
+    if TRAFFIC.insert(&key, &first, BPF_ANY.into()).is_err() && is_clear {
+        count_many(Counter::TrafficUnaccounted, packets);
     }
 }
 

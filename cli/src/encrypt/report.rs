@@ -118,22 +118,23 @@ fn verdict(report: &EncryptionReportResponse, fail_on: Option<Clear>) -> Result<
         Some(Clear::Pods) => {}
         Some(Clear::Any) => clear.add(&Sum::of(report, TrafficKind::ClearNode)),
     }
-    if report.unaccounted_packets > 0 {
-        return Err(Failure::ClearText(unaccounted(report)));
+    let mut reasons = Vec::new();
+    if clear.packets > 0 {
+        reasons.push(format!("{} left in clear text", clear.text()));
     }
-    if clear.packets == 0 {
+    if report.unaccounted_packets > 0 {
+        reasons.push(unaccounted(report));
+    }
+    if reasons.is_empty() {
         return Ok(());
     }
-    Err(Failure::ClearText(format!(
-        "{} left in clear text",
-        clear.text()
-    )))
+    Err(Failure::ClearText(reasons.join("; ")))
 }
 
-/// What nobody can say anything of.
+/// What has no row.
 fn unaccounted(report: &EncryptionReportResponse) -> String {
     format!(
-        "{} packets are in no account, which is full: some may have left in clear text",
+        "{} packets that left in clear text could not be accounted for",
         report.unaccounted_packets
     )
 }
@@ -183,6 +184,8 @@ fn sentence(report: &EncryptionReportResponse, paint: Paint) -> String {
         let (what, nodes) = (pods.text(), nodes.join(", "));
         let text = format!("IN CLEAR TEXT: {what} of pods went to {nodes}.");
         sentences.push(paint.paint(Hue::Red, &text));
+    } else if report.unaccounted_packets > 0 {
+        // Said below; nothing good can be said.
     } else if own.packets > 0 {
         sentences.push(paint.paint(Hue::Green, "Nothing of pods left in clear text."));
         sentences.push(format!("Of the nodes themselves, {} did.", own.text()));
@@ -334,10 +337,11 @@ mod tests {
     }
 
     #[test]
-    fn what_is_in_no_account_may_have_been_in_clear_text() {
+    fn what_has_no_row_left_in_clear_text_too() {
         let mut full = report(&[encrypted()]);
         full.unaccounted_packets = 5;
-        assert!(sentence(&full, Paint::new(false)).contains("5 packets are in no account"));
+        assert!(sentence(&full, Paint::new(false)).contains("5 packets that left in clear text"));
+        assert!(!sentence(&full, Paint::new(false)).contains("Nothing"));
         let code = |what| verdict(&full, what).map_or_else(|failure| failure.exit_code(), |()| 0);
         assert_eq!(code(Some(Clear::Pods)), 6);
         assert_eq!(code(None), 0);

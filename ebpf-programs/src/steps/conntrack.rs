@@ -73,7 +73,7 @@ pub fn is_left_over<A: Ip>(
     config: &DatapathConfig,
 ) -> bool {
     let has_conversed = reply.tcp_flags & !(tcp::SYN | tcp::ACK) != 0;
-    if protocol == Protocol::TCP && !has_conversed {
+    if protocol == Protocol::TCP && (!has_conversed || reply.is_closing()) {
         return is_longer(silence(reply, jiffies()), UNSETTLED_SECONDS, config);
     }
     is_idle(reply, protocol, config)
@@ -94,7 +94,14 @@ pub fn is_over<A: Ip>(
     let of_request = silence(request, now);
     let of_either_way = of_request.min(silence(reply, now));
     let (silence, seconds) = if ports == Ports::Scarce && is_closed(request, reply) {
-        (of_either_way, CLOSED_SECONDS_MIN)
+        let may_be_forged =
+            (request.tcp_flags & reply.tcp_flags & tcp::FIN) | (reply.tcp_flags & tcp::RST) == 0;
+        let seconds = if may_be_forged {
+            RESET_SECONDS_MIN
+        } else {
+            CLOSED_SECONDS_MIN
+        };
+        (of_either_way, seconds)
     } else if protocol != Protocol::TCP {
         (of_either_way, config.udp_idle_seconds)
     } else if request.tcp_flags & tcp::ACK == 0 {
@@ -124,6 +131,9 @@ pub enum Ports {
 const UNSETTLED_SECONDS: u32 = 60;
 /// Likewise one that was closed, if ports are scarce. One that goes on is checked once a second.
 const CLOSED_SECONDS_MIN: u32 = 2;
+/// Likewise if all that closed it is a reset from the client's side, which takes no more to forge than the
+/// client's address and port.
+const RESET_SECONDS_MIN: u32 = 10;
 
 /// Ticks since an entry was checked. None if another CPU has just done so, after `now` was read.
 #[inline(always)]

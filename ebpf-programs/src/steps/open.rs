@@ -21,10 +21,12 @@ use crate::maps::Pending;
 use crate::steps::conntrack::{self, Ports};
 use crate::steps::{route, select};
 
-/// Ports tried before giving up, the second half of them also if their connections were closed of late.
-/// A port is taken only by a connection to the same backend; with a quarter of them taken, not one
-/// connection in a thousand million finds so many taken in a row.
-const PORTS_TRIED: u32 = 16;
+/// Ports tried before giving up. A port is taken only by a connection to the same backend. With a quarter
+/// of them taken, by open connections and by those closed within two seconds, six connections in a hundred
+/// million find so many taken in a row.
+const PORTS_TRIED: u32 = PORTS_AT_REST_SPARED + 12;
+/// The first of them, which are left alone if their connections were closed of late.
+const PORTS_AT_REST_SPARED: u32 = 4;
 
 /// What both entries of a connection have in common.
 pub struct Connection<'a, A> {
@@ -155,7 +157,7 @@ impl<A: Ip> Connection<'_, A> {
     ) -> Result<(), DropReason> {
         let mut hash = seed;
         for tried in 0..PORTS_TRIED {
-            let ports = if tried < PORTS_TRIED / 2 {
+            let ports = if tried < PORTS_AT_REST_SPARED {
                 Ports::Plenty
             } else {
                 Ports::Scarce
@@ -236,6 +238,13 @@ pub fn reserve<A: Ip>(
     written.is_ok() || retake(connection, pending, ports)
 }
 
+/// True if an entry's packets are sent on with these ports.
+#[inline(always)]
+fn leads_to<A: Ip>(entry: &ConntrackValue<A>, rewrite: &Tuple<A>) -> bool {
+    entry.rewrite.source_port == rewrite.source_port
+        && entry.rewrite.destination_port == rewrite.destination_port
+}
+
 /// As [`Tuple::set_reversed`], from a value in a map: of that the compiler makes a call.
 #[inline(always)]
 fn turn<A: Ip>(key: &mut Tuple<A>, of: &Tuple<A>) {
@@ -259,9 +268,11 @@ fn retake<A: Ip>(connection: &Connection<'_, A>, pending: &mut Pending<A>, ports
         let (protocol, config) = (key.protocol, connection.config);
         turn(key, &existing.rewrite);
         let is_over = match entry(A::conntrack(), key) {
-            Some(request) => conntrack::is_over(request, existing, protocol, ports, config),
-            // Evicted: the client's next packet finds its way to these ports again.
-            None => conntrack::is_left_over(existing, protocol, config),
+            Some(request) if leads_to(request, &pending.request.rewrite) => {
+                conntrack::is_over(request, existing, protocol, ports, config)
+            }
+            // Evicted: the client's next packet finds its way to these ports again, or has found another.
+            _ => conntrack::is_left_over(existing, protocol, config),
         };
         if !is_over {
             return false;

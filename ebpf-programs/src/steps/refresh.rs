@@ -28,8 +28,9 @@ pub fn entry<A: Ip>(
     {
         return false;
     }
-    if packet.tcp_flags & tcp::RST == 0 {
-        // Whoever reset it, it goes on: forged, or out of the receiver's window.
+    if packet.tcp_flags & (tcp::RST | tcp::SYN) == 0 {
+        // Whoever reset it, it goes on: forged, or out of the receiver's window. A backend that repeats its
+        // half of the handshake has refused the client's.
         entry.tcp_flags &= !tcp::RST;
     }
     if is_request

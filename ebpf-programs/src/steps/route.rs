@@ -4,7 +4,7 @@ use core::mem::{MaybeUninit, size_of};
 
 use aya_ebpf::helpers::generated::bpf_fib_lookup;
 use ebpf_abi::conntrack::ConntrackKind;
-use ebpf_abi::{ConntrackValue, DatapathConfig, DropReason, NextHop, Tuple};
+use ebpf_abi::{ConntrackValue, DatapathConfig, DropReason, NextHop, Protocol, Tuple};
 
 use crate::access::clear;
 use crate::family::Ip;
@@ -167,6 +167,18 @@ pub fn next_hop<A: Ip>(
 #[inline(never)]
 pub fn leads_on<A: Ip>(hook: &impl Hook, tuple: &Tuple<A>) -> bool {
     find(hook, tuple, 0, &mut MaybeUninit::uninit()).is_ok()
+}
+
+/// True if what leaves by the hook's interface for `destination` has no gateway on its way.
+///
+/// Not inlined: the parameters take an eighth of the stack.
+#[inline(never)]
+pub fn is_on_link<A: Ip>(hook: &impl Hook, source: &A, destination: &A) -> bool {
+    let mut room = MaybeUninit::uninit();
+    let tuple = Tuple::new(*source, *destination, 0, Protocol(0));
+    find(hook, &tuple, 0, &mut room).is_ok_and(|(_, lookup)| {
+        lookup.ifindex == hook.ifindex() && lookup.destination == destination.widen().0
+    })
 }
 
 /// The interface that packets with this tuple leave by.

@@ -1,7 +1,7 @@
 //! What may leave in clear text, what is counted of it, and the hooks of the device that encrypts.
 
 use std::collections::BTreeMap;
-use std::net::IpAddr;
+use std::net::{IpAddr, SocketAddr};
 
 use ebpf_abi::tcp::{ACK, SYN};
 use ebpf_abi::{
@@ -84,6 +84,18 @@ fn an_uplink_lets_out_only_what_may_leave_in_clear_text() {
                     expect(node, hook, &leaving(&of, tunnelled), path);
                 }
             }
+            // As of a bridge that the node's own pods hang on.
+            let on_link = if of.remote.is_ipv4() {
+                "192.0.2.77:53"
+            } else {
+                "[2001:db8:1::77]:53"
+            };
+            let on_link: SocketAddr = on_link.parse().unwrap();
+            node.know(on_link.ip(), To::POD | To::LOCAL);
+            let packet = Packet::udp(at(of.local, 45_000), on_link);
+            expect(node, Hook::UplinkOut, &packet, None);
+            node.know(on_link.ip(), To::POD);
+            expect(node, Hook::UplinkOut, &packet, Some(TrafficPath::DROPPED));
             // What nobody has claimed is of no concern.
             node.know(of.remote2.ip(), To::POD);
             expect(node, Hook::UplinkOut, &leaving(&of, false), None);

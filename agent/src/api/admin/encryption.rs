@@ -193,8 +193,8 @@ fn meaning(path: TrafficPath) -> (proto::TrafficKind, &'static str) {
         ),
         TrafficPath::CLEAR_NOT_STRICT => (
             Kind::ClearPods,
-            "the node had no peer or no route into the device, and encryption.strictMode.enabled \
-             is false",
+            "the node had no peer or no route into the device, or it is this node and has no such pod \
+             any more; encryption.strictMode.enabled is false",
         ),
         TrafficPath::CLEAR_TUNNEL => (
             Kind::ClearPods,
