@@ -7,8 +7,8 @@ use clap::{Parser, Subcommand};
 use weir_agent::config::command::ConfigCommand;
 use weir_agent::config::{ConfigFlags, Loaded, Loader, ProcessEnvironment};
 use weir_agent::datapath::probe::command::ProbeCommand;
-use weir_agent::encryption::apart;
-use weir_agent::encryption::tunnel::serve::ServeArguments;
+use weir_agent::encryption::userspace::serve::ServeArguments;
+use weir_agent::encryption::wireguard_service;
 use weir_agent::{app, lifecycle};
 
 /// Balances services, captures flows and needs no sidecar: the agent of one node
@@ -80,7 +80,7 @@ fn execute(command: Command) -> anyhow::Result<()> {
             let loaded = load(&uninstall.config)?;
             runtime()?.block_on(app::uninstall(loaded, uninstall.keep_key))?;
         }
-        Command::Wireguard(flags) => apart::run(&load(&flags)?.config)?,
+        Command::Wireguard(flags) => wireguard_service::run(&load(&flags)?.config)?,
         Command::Wait => runtime()?.block_on(wait())?,
         Command::WireguardDevice(device) => device.run()?,
     }

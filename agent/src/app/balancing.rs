@@ -1,22 +1,60 @@
-//! Whether services are balanced at all: `loadBalancer.enabled`.
+//! Starts to balance services, and decides whether they are balanced at all: `loadBalancer.enabled`.
 //!
 //! Without balancing the maps are kept free of services by the same reconciler, from a state that
 //! never has any. So switching it off takes away what an earlier agent left, in the usual order.
 
+use std::collections::BTreeSet;
 use std::fs;
 use std::io;
+use std::sync::Arc;
 
+use anyhow::Context;
+use arc_swap::ArcSwap;
 use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
 
+use super::Parts;
+use super::interfaces::Interfaces;
 use crate::config::Config;
 use crate::datapath::attach::{Attacher, CGROUP_PROGRAMS};
+use crate::datapath::maps::BalancerMaps;
 use crate::datapath::pins::Pins;
 use crate::datapath::probe::Probe;
+use crate::lb::desired::ThisNode;
+use crate::lb::reconcile::{self, Balanced, Inputs, Reconciler};
 use crate::state::SharedState;
 
+/// Starts to bring services in step. Returns what is balanced at any time.
+pub(super) fn start(
+    maps: BalancerMaps,
+    interfaces: Interfaces,
+    parts: &mut Parts,
+) -> anyhow::Result<Arc<ArcSwap<Balanced>>> {
+    let config = &parts.config;
+    let balanced = Arc::new(ArcSwap::from_pointee(Balanced::default()));
+    let load_factor = config.load_balancer.maglev.load_factor.get() as usize;
+    let reconciler =
+        Reconciler::new(maps, load_factor).context("reading back what the maps hold")?;
+    let inputs = Inputs {
+        state: balanced_state(config, &parts.state),
+        addresses: interfaces.addresses,
+        node: ThisNode {
+            name: config.node_name.clone(),
+            addresses: BTreeSet::new(),
+            external_cluster_ip: config.load_balancer.external_cluster_ip,
+        },
+        balanced: Arc::clone(&balanced),
+    };
+    let (synced, stop) = (parts.synced.clone(), parts.tasks.token());
+    let applied = parts.readiness.guard("apply services");
+    let services = reconcile::run(reconciler, inputs, synced, applied, stop.clone());
+    let services = once_settled(interfaces.settled, stop, services);
+    parts.tasks.spawn("services", services);
+    Ok(balanced)
+}
+
 /// The state whose services are balanced.
-pub(super) fn balanced_state(config: &Config, state: &SharedState) -> SharedState {
+fn balanced_state(config: &Config, state: &SharedState) -> SharedState {
     if config.load_balancer.enabled {
         state.clone()
     } else {
@@ -41,7 +79,7 @@ pub(super) fn release_sockets(config: &Config, pins: &Pins) -> io::Result<()> {
 
 /// Does `work` on services when the addresses of the uplinks have all been told: as long as one is
 /// missing, it would take node ports away from it.
-pub(super) async fn once_settled(
+async fn once_settled(
     mut settled: watch::Receiver<bool>,
     stop: CancellationToken,
     work: impl Future<Output = anyhow::Result<()>>,

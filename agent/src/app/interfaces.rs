@@ -8,14 +8,64 @@ use std::time::Instant;
 use anyhow::Context;
 use tokio::sync::{mpsc, watch};
 
+use super::Parts;
+use super::own_node::OwnNode;
 use super::refused::Refused;
 use crate::datapath::attach::{Attacher, Leftovers};
 use crate::datapath::carry_over::CarryOver;
-use crate::datapath::interfaces::{Interface, InterfaceEvent, OwnAddresses, UplinkAddresses};
+use crate::datapath::interfaces::{
+    DeviceSelector, Interface, InterfaceEvent, InterfaceWatcher, NodeAddresses, OwnAddresses,
+    UplinkAddresses,
+};
 use crate::datapath::settings::Settings;
 use crate::encryption::link::IfIndex;
 use crate::encryption::reconcile::AttachDevice;
 use crate::lifecycle::ReadyGuard;
+
+/// What other parts learn of the interfaces.
+pub(super) struct Interfaces {
+    /// What is attached.
+    pub(super) attached: SharedAttacher,
+    /// Addresses of the uplinks.
+    pub(super) addresses: watch::Receiver<BTreeSet<IpAddr>>,
+    /// Whether all of those have been told, see [`InterfaceEvent::Settled`].
+    pub(super) settled: watch::Receiver<bool>,
+}
+
+/// Starts to follow the interfaces, and what the Node object makes of them.
+pub(super) fn follow(
+    attacher: Attacher,
+    carry_over: Option<CarryOver>,
+    settings: &Settings,
+    parts: &mut Parts,
+) -> anyhow::Result<Interfaces> {
+    // Until the interfaces were looked at, those that the data path has: node ports stay.
+    let adopted: Vec<IpAddr> = settings.addresses().into_iter().flatten().collect();
+    let (addresses_sender, addresses) = watch::channel(adopted.iter().copied().collect());
+    let (named_sender, named) = watch::channel(None);
+    let (watcher, events) = InterfaceWatcher::start(
+        DeviceSelector::from(&parts.config.devices),
+        NodeAddresses { adopted, named },
+    )?;
+    let attach = AttachTask::new(attacher, settings.clone(), addresses_sender, carry_over);
+    let interfaces = Interfaces {
+        attached: attach.attached(),
+        addresses,
+        settled: attach.settled(),
+    };
+    let own_node = OwnNode {
+        name: parts.config.node_name.clone(),
+        state: parts.state.clone(),
+        synced: parts.synced.clone(),
+        named: named_sender,
+    };
+    let ready = parts.readiness.guard("attach to interfaces");
+    let tasks = &mut parts.tasks;
+    tasks.spawn("interfaces", watcher.run(tasks.token()));
+    tasks.spawn("attach", attach.run(events, ready));
+    tasks.spawn("own node", own_node.run(tasks.token()));
+    Ok(interfaces)
+}
 
 /// The attacher, shared with status.
 #[derive(Clone)]
@@ -138,6 +188,7 @@ impl AttachTask {
             }
             InterfaceEvent::Settled => {
                 self.detach_leftovers(Leftovers::All)?;
+                self.forget_other_version()?;
                 self.settled.send_replace(true);
             }
         }
@@ -170,19 +221,28 @@ impl AttachTask {
 
     fn detach_leftovers(&self, leftovers: Leftovers) -> anyhow::Result<()> {
         let mut attacher = self.attacher.lock();
+        let refused = self.attacher.lock_refused();
         attacher
-            .detach_leftovers(leftovers)
+            .detach_leftovers(leftovers, |ifindex| refused.holds(ifindex))
             .context("reading pinned links")
     }
 
-    fn end_carrying_over(&mut self) -> anyhow::Result<()> {
-        let Some(carry_over) = self.carry_over.take() else {
+    fn end_carrying_over(&self) -> anyhow::Result<()> {
+        let Some(carry_over) = &self.carry_over else {
             return Ok(());
         };
         carry_over.add_rest()?;
-        self.settings
-            .end_carrying_over()
-            .context("writing the settings")?;
+        let ended = self.settings.end_carrying_over();
+        ended.context("writing the settings")
+    }
+
+    /// No program of another version runs any more.
+    fn forget_other_version(&mut self) -> anyhow::Result<()> {
+        let Some(carry_over) = self.carry_over.take() else {
+            return Ok(());
+        };
+        // What was counted at interfaces that were only found to be ours now.
+        carry_over.add_rest()?;
         Ok(carry_over.forget()?)
     }
 

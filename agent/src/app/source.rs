@@ -5,22 +5,20 @@ use std::path::Path;
 use tokio::sync::watch;
 
 use crate::config::{Config, SourceKind};
-use crate::encryption::desired::nodes::{KEY_ANNOTATION, NEXT_KEY_ANNOTATION};
 use crate::encryption::published::{Publication, Published};
 use crate::lifecycle::{Readiness, TaskSet};
-use crate::source::kubernetes::record::Annotations;
 use crate::source::kubernetes::{self, Record, Timing};
 use crate::source::manifests;
-use crate::state::SharedState;
+use crate::state::{KEY_ANNOTATION, NEXT_KEY_ANNOTATION, OwnAnnotations, SharedState};
 
 /// A source that was not started yet.
 pub(super) struct Source {
-    annotations: watch::Sender<Annotations>,
+    annotations: watch::Sender<OwnAnnotations>,
 }
 
 impl Source {
     pub(super) fn new(config: &Config) -> Self {
-        let mut annotations = Annotations::new();
+        let mut annotations = OwnAnnotations::new();
         if !config.encryption.enabled {
             // What an earlier agent published says that this node can be sent to encrypted.
             annotations.insert(KEY_ANNOTATION, None);

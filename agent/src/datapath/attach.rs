@@ -226,8 +226,13 @@ impl Attacher {
         }
     }
 
-    /// Detaches what an earlier agent attached and what has no place any more.
-    pub fn detach_leftovers(&mut self, leftovers: Leftovers) -> io::Result<()> {
+    /// Detaches what an earlier agent attached and what has no place any more. Where this one could not
+    /// attach yet, as `is_refused` says of an interface's number, those of the earlier one serve on.
+    pub fn detach_leftovers(
+        &mut self,
+        leftovers: Leftovers,
+        is_refused: impl Fn(u32) -> bool,
+    ) -> io::Result<()> {
         for (program, ifindex) in self.pins.linked_interfaces()? {
             // Their device goes with them; see `encryption::reconcile::remove`.
             if program.starts_with("tc_wireguard") {
@@ -241,7 +246,7 @@ impl Attacher {
                 Some(attached) => {
                     (attached.interface.role == Role::Pod) != program.starts_with("tc_pod")
                 }
-                None => leftovers == Leftovers::All,
+                None => leftovers == Leftovers::All && !is_refused(ifindex),
             };
             let xdp_off = program.starts_with("xdp_") && self.xdp_mode == config::XdpMode::Off;
             if has_no_place || xdp_off {

@@ -32,6 +32,8 @@ pub struct Table {
     /// Those that the cluster knows this node by, the best one first.
     node_addresses: Vec<IpAddr>,
     is_node_known: bool,
+    /// They are the Node object's, not those that the data path was found with.
+    are_named: bool,
     told: BTreeMap<u32, Interface>,
     told_addresses: OwnAddresses,
     /// Those last told, and at first those that the data path was found with.
@@ -53,6 +55,7 @@ impl Table {
             addresses: Vec::new(),
             node_addresses: adopted,
             is_node_known: false,
+            are_named: false,
             told: BTreeMap::new(),
             told_addresses: OwnAddresses::default(),
             in_use,
@@ -90,6 +93,7 @@ impl Table {
         self.is_node_known = true;
         if !addresses.is_empty() {
             self.node_addresses = addresses;
+            self.are_named = true;
         }
     }
 
@@ -190,15 +194,27 @@ impl Table {
 
     /// Where connections start: at an address that the cluster knows this node by, as others let those
     /// pass and their network leads back; else where they did before, so that an address which is
-    /// added moves none; else at the first one.
+    /// added moves none, unless the default route has moved; else at the first one.
     fn source(&self, on_uplinks: &[LinkAddress], candidates: &[LinkAddress]) -> UplinkAddresses {
         let named = self.node_addresses.iter().copied();
-        let named = named.filter(|address| holds(on_uplinks, *address));
+        let named = named.filter(|address| {
+            (self.are_named || !self.is_node_known) && holds(on_uplinks, *address)
+        });
         let before = self.in_use.source.all();
-        let before = before.filter(|address| holds(candidates, *address));
+        let before = before.filter(|address| self.is_among_the_first(*address, candidates));
         let others = candidates.iter().map(|found| found.address);
         let ranked: Vec<IpAddr> = named.chain(before).chain(others).collect();
         UplinkAddresses::first_of(&ranked)
+    }
+
+    /// Whether no candidate of its family is on an uplink with a default route while it is not.
+    fn is_among_the_first(&self, address: IpAddr, candidates: &[LinkAddress]) -> bool {
+        let mut of_family = candidates
+            .iter()
+            .filter(|found| found.address.is_ipv4() == address.is_ipv4());
+        let is_default = |found: &LinkAddress| self.default_routes.contains(&found.ifindex);
+        let best = of_family.clone().next().map(is_default);
+        of_family.any(|found| found.address == address && Some(is_default(found)) == best)
     }
 
     /// An address of each family of every uplink: the one that it was before, or else the first.

@@ -80,7 +80,7 @@ app.kubernetes.io/part-of: weir
         "wireguard" $wireguard)
       "flows" (dict "enabled" $v.hubble.enabled "capacity" $v.hubble.eventBufferCapacity)
       "metrics" (dict
-        "listen" (printf "%s:%d" (ternary $v.prometheus.address "127.0.0.1" $v.prometheus.enabled) (int $v.prometheus.port))
+        "listen" (printf "%s:%d" (ternary ($v.prometheus.address | default "0.0.0.0") "127.0.0.1" $v.prometheus.enabled) (int $v.prometheus.port))
         "allowRemoteWithoutTls" $v.prometheus.enabled)
       "log" (dict "level" (ternary "debug" "info" $v.debug.enabled)) -}}
 {{- if $v.k8sServiceHost -}}

@@ -188,8 +188,12 @@ fn what_the_data_path_was_found_with_stands_in_for_the_node_object() {
     let mut table = two_networks(&["10.0.0.1"]);
     let expected = ["+eth0:Uplink", "+eth1:Uplink", "Some(10.0.0.1) None"];
     assert_eq!(short(table.catch_up()), expected);
+    // There is none, or nobody has completed it: no interface is let go for that, but connections start
+    // where they would have without an earlier agent.
     table.replace_node_addresses(Vec::new());
-    assert!(table.catch_up().is_empty());
+    assert_eq!(short(table.catch_up()), ["Some(192.0.2.1) None"]);
+    table.replace_node_addresses(addresses(&["10.0.0.1"]));
+    assert_eq!(short(table.catch_up()), ["Some(10.0.0.1) None"]);
     table.replace_node_addresses(addresses(&["192.0.2.1"]));
     let expected = ["-eth1:Uplink", "Some(192.0.2.1) None"];
     assert_eq!(short(table.catch_up()), expected);
@@ -252,7 +256,26 @@ fn connections_start_where_the_node_object_says_in_its_order() {
     assert_eq!(source(&mut table), both("198.51.100.1", "fd00::1"));
     // An address that is no uplink's is of no use.
     table.replace_node_addresses(addresses(&["203.0.113.9", "10.0.0.1"]));
-    assert_eq!(source(&mut table), both("10.0.0.1", "fd00::1"));
+    assert_eq!(source(&mut table), both("10.0.0.1", "2001:db8::1"));
+}
+
+#[test]
+fn connections_follow_a_default_route_that_moves_where_no_node_object_says_otherwise() {
+    for adopted in [addresses(&[]), addresses(&["192.0.2.1", "2001:db8:1::1"])] {
+        let mut table = Table::new(selector(&["eth*"], &[]), adopted);
+        table.replace_links(vec![ethernet(2, "eth0"), ethernet(3, "eth1")]);
+        table.replace_default_routes([2].into());
+        table.replace_addresses(vec![
+            on(2, "192.0.2.1"),
+            on(2, "2001:db8:1::1"),
+            on(3, "198.51.100.1"),
+            on(3, "2001:db8:2::1"),
+        ]);
+        table.replace_node_addresses(Vec::new());
+        assert_eq!(source(&mut table), both("192.0.2.1", "2001:db8:1::1"));
+        table.replace_default_routes([3].into());
+        assert_eq!(source(&mut table), both("198.51.100.1", "2001:db8:2::1"));
+    }
 }
 
 #[test]
