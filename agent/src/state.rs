@@ -26,7 +26,7 @@ pub use endpoint_slice::{Endpoint, EndpointPort, EndpointSlice};
 pub use labels::Labels;
 pub use name::{Kind, ObjectKey, ObjectName};
 pub use namespace::Namespace;
-pub use node::Node;
+pub use node::{KEY_ANNOTATION, NEXT_KEY_ANNOTATION, Node, OwnAnnotations};
 pub use object::{Change, Object};
 pub use pod::{Pod, Workload};
 pub use problem::{Problem, Severity};

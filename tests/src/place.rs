@@ -108,6 +108,27 @@ impl Place {
         self.text_of(program, &output)
     }
 
+    /// Runs `ip` here with these words.
+    ///
+    /// # Errors
+    ///
+    /// When it fails; the text says why.
+    pub fn ip(&self, words: &str) -> Result<()> {
+        let words: Vec<&str> = words.split_whitespace().collect();
+        self.output("ip", &words).map(drop)
+    }
+
+    /// Makes a private key of WireGuard in the file `path` of this place, and returns the public one.
+    ///
+    /// # Errors
+    ///
+    /// When `wg` cannot be run.
+    pub fn make_wireguard_key(&self, path: &str) -> Result<String> {
+        let script = format!("umask 077; wg genkey > {path}; wg pubkey < {path}");
+        let key = self.output("sh", &["-c", &script]);
+        Ok(key.context("make a WireGuard key")?.trim().to_owned())
+    }
+
     /// Standard output of a finished command, if it succeeded.
     ///
     /// # Errors

@@ -5,12 +5,12 @@
 
 use std::net::IpAddr;
 
-use anyhow::{Context, Result, ensure};
+use anyhow::{Result, ensure};
+use weir_tests::Cluster;
 use weir_tests::binary::{self, Binary};
 use weir_tests::capture::packet::UDP;
 use weir_tests::cluster::Node;
 use weir_tests::traffic::server::{HTTP_PORT, UDP_PORT};
-use weir_tests::{Cluster, Place};
 
 /// Name of the tunnel's device on each node.
 const DEVICE: &str = "tunnel";
@@ -25,15 +25,15 @@ const KEY: &str = "/run/wireguard.key";
 fn wireguard_carries_pods_traffic_between_nodes() -> Result<()> {
     let cluster = cluster("wg")?;
     let [one, two] = nodes(&cluster)?;
-    if let Err(error) = ip(one, &format!("link add {DEVICE} type wireguard")) {
+    if let Err(error) = one.ip(&format!("link add {DEVICE} type wireguard")) {
         println!("SKIPPED: no kernel WireGuard: {error:#}");
         return Ok(());
     }
-    ip(two, &format!("link add {DEVICE} type wireguard"))?;
-    let keys = [make_key(one)?, make_key(two)?];
+    two.ip(&format!("link add {DEVICE} type wireguard"))?;
+    let keys = [one.make_wireguard_key(KEY)?, two.make_wireguard_key(KEY)?];
     for (node, peer, key) in [(one, two, &keys[1]), (two, one, &keys[0])] {
         let endpoint = format!("{}:{WIREGUARD_PORT}", peer.address().v4);
-        let allowed = pod_ranges(&cluster, peer).join(",");
+        let allowed = peer.pod_ranges().join(",");
         let port = WIREGUARD_PORT.to_string();
         let set = ["set", DEVICE, "listen-port", &port, "private-key", KEY];
         let of_peer = ["peer", key, "endpoint", &endpoint, "allowed-ips", &allowed];
@@ -48,13 +48,10 @@ fn vxlan_carries_pods_traffic_between_nodes() -> Result<()> {
     let [one, two] = nodes(&cluster)?;
     for (node, peer) in [(one, two), (two, one)] {
         let (local, remote) = (node.address().v4, peer.address().v4);
-        ip(
-            node,
-            &format!(
-                "link add {DEVICE} type vxlan id 7 local {local} remote {remote} \
+        node.ip(&format!(
+            "link add {DEVICE} type vxlan id 7 local {local} remote {remote} \
                  dstport {VXLAN_PORT}"
-            ),
-        )?;
+        ))?;
     }
     assert_carries(&cluster, VXLAN_PORT)
 }
@@ -78,16 +75,13 @@ fn nodes(cluster: &Cluster) -> Result<[&Node; 2]> {
 fn assert_carries(cluster: &Cluster, port: u16) -> Result<()> {
     let [one, two] = nodes(cluster)?;
     for (node, [own4, own6]) in [(one, ENDS[0]), (two, ENDS[1])] {
-        ip(node, &format!("addr add {own4}/24 dev {DEVICE}"))?;
-        ip(node, &format!("addr add {own6}/64 dev {DEVICE} nodad"))?;
-        ip(node, &format!("link set {DEVICE} up"))?;
+        node.ip(&format!("addr add {own4}/24 dev {DEVICE}"))?;
+        node.ip(&format!("addr add {own6}/64 dev {DEVICE} nodad"))?;
+        node.ip(&format!("link set {DEVICE} up"))?;
     }
     for (node, peer, gateways) in [(one, two, ENDS[1]), (two, one, ENDS[0])] {
-        for (range, gateway) in pod_ranges(cluster, peer).iter().zip(gateways) {
-            ip(
-                node,
-                &format!("route replace {range} via {gateway} dev {DEVICE}"),
-            )?;
+        for (range, gateway) in peer.pod_ranges().iter().zip(gateways) {
+            node.ip(&format!("route replace {range} via {gateway} dev {DEVICE}"))?;
         }
     }
     let (from, to) = (cluster.pod("web-1")?, cluster.pod("web-2")?);
@@ -117,22 +111,4 @@ fn assert_carries(cluster: &Cluster, port: u16) -> Result<()> {
 /// True if the server saw the pod itself.
 fn seen_as<'a>(clients: impl IntoIterator<Item = &'a IpAddr>, pod: [IpAddr; 2]) -> bool {
     clients.into_iter().all(|client| pod.contains(client))
-}
-
-fn pod_ranges(cluster: &Cluster, node: &Node) -> Vec<String> {
-    let plans = cluster.plan().nodes.iter();
-    let of_node = plans.filter(|plan| plan.name == node.name());
-    of_node.flat_map(|plan| plan.pod_ranges.clone()).collect()
-}
-
-/// Makes a node's private key and returns the public one.
-fn make_key(node: &Place) -> Result<String> {
-    let script = format!("umask 077; wg genkey > {KEY}; wg pubkey < {KEY}");
-    let key = node.output("sh", &["-c", &script]);
-    Ok(key.context("make a WireGuard key")?.trim().to_owned())
-}
-
-fn ip(place: &Place, arguments: &str) -> Result<()> {
-    let words: Vec<&str> = arguments.split_whitespace().collect();
-    place.output("ip", &words).map(drop)
 }

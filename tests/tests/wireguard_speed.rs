@@ -11,7 +11,7 @@
 
 use std::time::Duration;
 
-use anyhow::{Context, Result, ensure};
+use anyhow::{Result, ensure};
 use serde_json::json;
 use weir_tests::agent::AgentConfig;
 use weir_tests::bench::encryption::load::{Load, Measured};
@@ -147,29 +147,26 @@ enum Ways {
 fn configure(cluster: &Cluster, ways: Ways) -> Result<()> {
     let [one, two] = [cluster.node("node1")?, cluster.node("node2")?];
     for node in [one, two] {
-        ip(node, &format!("link add {DEVICE} mtu 1420 type wireguard"))?;
+        node.ip(&format!("link add {DEVICE} mtu 1420 type wireguard"))?;
     }
-    let keys = [make_key(one)?, make_key(two)?];
+    let keys = [one.make_wireguard_key(KEY)?, two.make_wireguard_key(KEY)?];
     for (node, peer, key) in [(one, two, &keys[1]), (two, one, &keys[0])] {
         let endpoint = format!("{}:{PORT}", peer.address().v4);
-        let ranges = pod_ranges(cluster, peer);
+        let ranges = peer.pod_ranges();
         let (port, allowed) = (PORT.to_string(), ranges.join(","));
         let set = ["set", DEVICE, "listen-port", &port, "private-key", KEY];
         let of_peer = ["peer", key, "endpoint", &endpoint, "allowed-ips", &allowed];
         node.output("wg", &[&set[..], &of_peer].concat())?;
-        ip(node, &format!("link set {DEVICE} up"))?;
+        node.ip(&format!("link set {DEVICE} up"))?;
         let table = match ways {
             Ways::Main => "main",
             Ways::OwnTable => TABLE,
         };
-        for range in &ranges {
-            ip(
-                node,
-                &format!("route replace {range} dev {DEVICE} table {table}"),
-            )?;
+        for range in ranges {
+            node.ip(&format!("route replace {range} dev {DEVICE} table {table}"))?;
         }
         if ways == Ways::OwnTable {
-            add_rules(node, &pod_ranges(cluster, node), &ranges)?;
+            add_rules(node, node.pod_ranges(), ranges)?;
         }
     }
     Ok(())
@@ -190,29 +187,11 @@ fn add_rules(node: &Place, own: &[String], of_peer: &[String]) -> Result<()> {
         format!("{family} rule add to {range} lookup {TABLE} priority 92")
     });
     for rule in marked.into_iter().chain(from).chain(to) {
-        ip(node, &rule)?;
+        node.ip(&rule)?;
     }
     Ok(())
 }
 
 fn family(range: &str) -> &'static str {
     if range.contains(':') { "-6" } else { "-4" }
-}
-
-fn pod_ranges(cluster: &Cluster, node: &Place) -> Vec<String> {
-    let plans = cluster.plan().nodes.iter();
-    let plans = plans.filter(|plan| plan.name == node.name());
-    plans.flat_map(|plan| plan.pod_ranges.clone()).collect()
-}
-
-/// Makes a node's private key and returns the public one.
-fn make_key(node: &Place) -> Result<String> {
-    let script = format!("umask 077; wg genkey > {KEY}; wg pubkey < {KEY}");
-    let key = node.output("sh", &["-c", &script]);
-    Ok(key.context("make a WireGuard key")?.trim().to_owned())
-}
-
-fn ip(place: &Place, arguments: &str) -> Result<()> {
-    let words: Vec<&str> = arguments.split_whitespace().collect();
-    place.output("ip", &words).map(drop)
 }

@@ -7,8 +7,8 @@
 
 mod apply;
 mod backend;
-mod calls;
 mod error;
+mod handshakes;
 mod kernel;
 mod known;
 mod userspace;
@@ -24,9 +24,9 @@ use super::values::{FirewallMark, InterfaceName, Port};
 
 use apply::Target;
 pub use backend::Backend;
-use calls::{Awaited, call_later, calls};
 pub use error::DeviceError;
 use error::{failed, port_or_io};
+use handshakes::{Awaited, call_later, calls};
 use known::Known;
 
 /// Text on an interface that says that it is ours.
@@ -78,7 +78,7 @@ pub struct ProcessPaths {
     pub program: PathBuf,
     /// Folder for the record and the log, emptied by a reboot: `/run/weir`.
     pub folder: PathBuf,
-    /// It is a service of its own, see [`super::apart`]: to be waited for, not to be started.
+    /// It is a service of its own, see [`super::wireguard_service`]: to be waited for, not to be started.
     pub separate: bool,
 }
 

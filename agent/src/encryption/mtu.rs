@@ -3,8 +3,8 @@
 //! An encrypted packet is longer than the one inside it, by a fixed number of bytes
 //! ([`overhead`]). The padding to 16 bytes does not count: WireGuard never pads beyond the MTU of the
 //! route, or the device's for what comes without one ([`without_padding`]). The way below is told by
-//! [`way`], which asks the kernel for the route that encrypted packets take, with what it has learnt of
-//! their path's MTU; all ways are followed in [`super::ways`].
+//! [`path`], which asks the kernel for the route that encrypted packets take, with what it has learnt of
+//! their path's MTU; all paths are followed in [`super::path_mtu`].
 
 use std::io;
 use std::net::IpAddr;
@@ -79,24 +79,24 @@ pub fn route(tunnel: TunnelMtu, device: u32) -> Option<u32> {
     (tunnel.bytes < device).then_some(tunnel.bytes)
 }
 
-/// The way that encrypted packets take.
+/// The path that encrypted packets take.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Way {
+pub struct UnderlayPath {
     /// Interface they leave by.
     pub interface: IfIndex,
     /// Largest packet that is known to pass beyond it, in bytes: learnt, or set on the route.
     pub learnt: Option<u32>,
 }
 
-/// The way to an endpoint; `None` if there is none.
+/// The path to an endpoint; `None` if there is none.
 ///
 /// The kernel knows a smaller MTU of the path after a router has told it, and forgets it after some
 /// minutes: ask again from time to time.
-pub async fn way(
+pub async fn path(
     netlink: &Netlink,
     endpoint: IpAddr,
     mark: FirewallMark,
-) -> io::Result<Option<Way>> {
+) -> io::Result<Option<UnderlayPath>> {
     let mut request = match endpoint {
         IpAddr::V4(address) => RouteMessageBuilder::<std::net::Ipv4Addr>::new()
             .destination_prefix(address, 32)
@@ -109,7 +109,7 @@ pub async fn way(
     request.attributes.push(RouteAttribute::Mark(mark.get()));
     let mut routes = netlink.handle().route().get(request).execute();
     match routes.try_next().await.map_err(io_error) {
-        Ok(found) => Ok(found.as_ref().and_then(way_of)),
+        Ok(found) => Ok(found.as_ref().and_then(path_of)),
         Err(error) => match error.raw_os_error() {
             Some(libc::ENETUNREACH | libc::EHOSTUNREACH | libc::EACCES) => Ok(None),
             _ => Err(error),
@@ -117,7 +117,7 @@ pub async fn way(
     }
 }
 
-fn way_of(route: &RouteMessage) -> Option<Way> {
+fn path_of(route: &RouteMessage) -> Option<UnderlayPath> {
     let (mut interface, mut learnt) = (None, None);
     for attribute in &route.attributes {
         match attribute {
@@ -132,7 +132,7 @@ fn way_of(route: &RouteMessage) -> Option<Way> {
         }
     }
     let interface = interface?;
-    Some(Way { interface, learnt })
+    Some(UnderlayPath { interface, learnt })
 }
 
 #[cfg(test)]

@@ -16,10 +16,8 @@ use std::path::{Path, PathBuf};
 use serde_json::{Value, json};
 use tokio::sync::watch;
 
-use super::desired::nodes::{KEY_ANNOTATION, NEXT_KEY_ANNOTATION};
 use super::key::PublicKey;
-use crate::source::kubernetes::record::Annotations;
-use crate::state::ClusterState;
+use crate::state::{ClusterState, KEY_ANNOTATION, NEXT_KEY_ANNOTATION, OwnAnnotations};
 
 use seen::Seen;
 
@@ -35,7 +33,7 @@ pub enum Publication {
     /// A folder of records, beside manifests.
     Folder(Published),
     /// Annotations of the Node objects; whoever keeps the source writes those of this node.
-    Node(watch::Sender<Annotations>),
+    Node(watch::Sender<OwnAnnotations>),
 }
 
 impl Publication {
@@ -44,7 +42,7 @@ impl Publication {
         match self {
             Self::Folder(folder) => folder.write(node, key, next),
             Self::Node(wanted) => {
-                let keys = Annotations::from([
+                let keys = OwnAnnotations::from([
                     (KEY_ANNOTATION, Some(key.to_string())),
                     (NEXT_KEY_ANNOTATION, next.map(|next| next.to_string())),
                 ]);

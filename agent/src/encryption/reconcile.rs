@@ -9,6 +9,7 @@ mod answered;
 mod bring_device;
 mod findings;
 mod guard;
+mod outcome;
 mod own_keys;
 mod publish;
 mod remove;
@@ -30,13 +31,13 @@ use super::device::{Device, DeviceSettings, ProcessPaths};
 use super::guarded::GuardedRanges;
 use super::key::{ClusterSecret, KeyStore, PublicKey};
 use super::link::{IfIndex, Netlink};
+use super::path_mtu::PathWatch;
 use super::published::Publication;
 use super::routing::Routing;
 use super::settings::HostSettings;
 use super::snapshot::Snapshot;
 use super::snapshot::handle::{EncryptionHandle, Reporter};
 use super::snapshot::handshake::HandshakeWatch;
-use super::ways::Ways;
 use super::{FirewallMark, InterfaceName, Port, RouteTable};
 use crate::config::{self, Config};
 use crate::datapath::encryption_maps::EncryptionMaps;
@@ -46,10 +47,9 @@ use crate::state::{Problem, SharedState};
 
 use announced::awaited_keys;
 use answered::{Answered, keys_in_use};
-use findings::{
-    fragmented_problem, not_replaced_problem, problem, record_problem, silent_problems,
-};
+use findings::{fragmented_problem, not_replaced_problem, record_problem, silent_problems};
 use guard::Vanished;
+use outcome::Outcome;
 use own_keys::{Announcement, OwnKeys};
 use publish::KnownAccount;
 
@@ -98,7 +98,7 @@ pub struct Encryption<A> {
     maps: EncryptionMaps,
     guarded: GuardedRanges,
     vanished: Vanished,
-    ways: Ways,
+    paths: PathWatch,
     ids: Option<NodeIds>,
     /// What the maps hold; absent if that is to be read.
     present: Option<Ranges>,
@@ -156,7 +156,7 @@ impl<A: AttachDevice> Encryption<A> {
             guarded: GuardedRanges::below(&config.paths.state),
             host: HostSettings::below(&config.paths.sysctl),
             vanished: Vanished::default(),
-            ways: Ways::default(),
+            paths: PathWatch::default(),
             secret: secret.transpose()?,
             published,
             announcement: Announcement::default(),
@@ -300,12 +300,11 @@ pub async fn run<A: AttachDevice>(
         synced = trigger.synced.wait_for(|synced| *synced) => { synced?; }
     }
     let mut revision = trigger.state.subscribe();
-    let mut ready = InStep::from(trigger.ready);
-    let mut failure = String::new();
     let Reporter {
         snapshots,
         mut requests,
     } = trigger.reporter;
+    let mut outcome = Outcome::new(InStep::from(trigger.ready), snapshots);
     let mut answer = None;
     let mut pace = Pace::at_most(SHARE, REST_MAX);
     let mut looked = Instant::now();
@@ -314,28 +313,13 @@ pub async fn run<A: AttachDevice>(
         trigger.addresses.mark_unchanged();
         let begun = Instant::now();
         let (problems, awaited) = match encryption.step(&trigger.state).await {
-            Ok(mut step) => {
-                ready.succeeded();
-                failure.clear();
-                step.snapshot.failed_steps = snapshots.borrow().failed_steps;
-                snapshots.send_replace(Arc::new(step.snapshot));
+            Ok(step) => {
+                outcome.succeeded(step.snapshot);
                 (step.problems, step.awaited)
             }
             Err(error) => {
-                ready.failed();
-                let reason = format!("{error:#}");
-                if reason != failure {
-                    tracing::error!(
-                        reason,
-                        "encryption is not in step; what needs it is dropped"
-                    );
-                    failure.clone_from(&reason);
-                }
-                let told = publish::failed(&snapshots.borrow(), &reason);
-                snapshots.send_replace(told);
                 encryption.look_again();
-                let message = format!("encryption is not in step: {reason}");
-                (vec![problem(String::new(), message)], BTreeSet::new())
+                (vec![outcome.failed(&error)], BTreeSet::new())
             }
         };
         // What came during the step may have come too late for it.
@@ -350,10 +334,10 @@ pub async fn run<A: AttachDevice>(
         // That was our own change.
         revision.mark_unchanged();
         pace.took(begun.elapsed());
-        let pause = if failure.is_empty() {
-            INTERVAL
-        } else {
+        let pause = if outcome.is_failure() {
             INTERVAL_AFTER_FAILURE
+        } else {
+            INTERVAL
         };
         tokio::select! {
             () = stop.cancelled() => return Ok(()),

@@ -6,6 +6,14 @@ use std::net::IpAddr;
 
 use ipnet::IpNet;
 
+/// Annotation with the key of a node's device that encrypts.
+pub const KEY_ANNOTATION: &str = "weir.dev/wireguard-public-key";
+/// Annotation with the key that the device will have soon.
+pub const NEXT_KEY_ANNOTATION: &str = "weir.dev/wireguard-public-key-next";
+
+/// What an agent wants its own Node object to say, by the names of annotations; `None` removes one.
+pub type OwnAnnotations = BTreeMap<&'static str, Option<String>>;
+
 /// A node of the cluster.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Node {

@@ -7,7 +7,7 @@ use weir_agent::encryption::device::{Backend, Device, DeviceError, DeviceSetting
 use weir_agent::encryption::key::PrivateKey;
 use weir_agent::encryption::peers::{PeerChange, PeerConfig};
 use weir_agent::encryption::settings::{HostSettings, Needs};
-use weir_agent::encryption::tunnel::serve::control_socket;
+use weir_agent::encryption::userspace::serve::control_socket;
 use weir_agent::encryption::{InterfaceName, Port};
 
 use crate::node::{Node, PORT, backend, eventually, has_process, is_root};

@@ -5,7 +5,7 @@ use std::os::unix::net::UnixStream;
 use std::process::Command;
 
 use weir_agent::encryption::routing::Family;
-use weir_agent::encryption::tunnel::serve::control_socket;
+use weir_agent::encryption::userspace::serve::control_socket;
 
 use crate::node::{Node, has_process, is_root};
 use crate::traffic::{connected, echo};

@@ -11,9 +11,8 @@ use tokio::time::{Instant, sleep, timeout};
 use tokio_util::sync::CancellationToken;
 use weir_agent::config;
 use weir_agent::lifecycle::Readiness;
-use weir_agent::source::kubernetes::record::Annotations;
 use weir_agent::source::kubernetes::{self, Inputs, Pauses, Record, Timing};
-use weir_agent::state::{ClusterState, Service, SharedState};
+use weir_agent::state::{ClusterState, OwnAnnotations, Service, SharedState};
 use weir_tests::wait::patiently;
 
 /// How long anything may take.
@@ -44,7 +43,7 @@ pub struct Following {
     pub state: SharedState,
     pub synced: watch::Receiver<bool>,
     pub readiness: Readiness,
-    pub annotations: watch::Sender<Annotations>,
+    pub annotations: watch::Sender<OwnAnnotations>,
     stop: CancellationToken,
     task: JoinHandle<anyhow::Result<()>>,
 }
@@ -67,7 +66,7 @@ impl Following {
     pub fn start(settings: config::Kubernetes, folder: &Path, timing: Timing) -> Self {
         let (state, readiness) = (SharedState::new(), Readiness::new());
         let (synced_sender, synced) = watch::channel(false);
-        let (annotations, receiver) = watch::channel(Annotations::new());
+        let (annotations, receiver) = watch::channel(OwnAnnotations::new());
         let stop = CancellationToken::new();
         let inputs = Inputs {
             settings,

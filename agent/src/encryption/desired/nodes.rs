@@ -11,12 +11,7 @@ use super::Inputs;
 use crate::config::EndpointFamily;
 use crate::encryption::Prefix;
 use crate::encryption::key::PublicKey;
-use crate::state::{ClusterState, Node, Problem, Severity};
-
-/// Annotation with the key of a node's device.
-pub const KEY_ANNOTATION: &str = "weir.dev/wireguard-public-key";
-/// Annotation with the key that the device will have soon.
-pub const NEXT_KEY_ANNOTATION: &str = "weir.dev/wireguard-public-key-next";
+use crate::state::{ClusterState, KEY_ANNOTATION, NEXT_KEY_ANNOTATION, Node, Problem, Severity};
 
 /// Longest value of an annotation that is repeated in a message.
 const SHOWN_MAX: usize = 60;

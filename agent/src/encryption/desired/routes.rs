@@ -24,10 +24,10 @@ use super::Desired;
 use super::nodes::Standing;
 use crate::config;
 use crate::encryption::link::IfIndex;
+use crate::encryption::path_mtu::Tunnels;
 use crate::encryption::routing::{
     Family, PortProtocol, Route, RouteTarget, Routing, Rule, RuleAction, Selector,
 };
-use crate::encryption::ways::Tunnels;
 use crate::encryption::{FirewallMark, InvalidValue, Port, Prefix, RouteTable, RulePriority};
 
 /// All bits of a mark.

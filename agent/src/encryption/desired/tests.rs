@@ -2,15 +2,15 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use ebpf_abi::{IpcacheValue, NodeId};
 
-use super::nodes::{KEY_ANNOTATION, NEXT_KEY_ANNOTATION, Standing};
+use super::nodes::Standing;
 use super::ranges::{NodeIds, guard_gone, ranges, without_routes};
 use super::routes::{Device, routing};
 use super::*;
 use crate::encryption::key::PrivateKey;
 use crate::encryption::link::IfIndex;
+use crate::encryption::path_mtu::Tunnels;
 use crate::encryption::routing::{Routing, RuleAction};
-use crate::encryption::ways::Tunnels;
-use crate::state::{Change, Node, Object};
+use crate::state::{Change, KEY_ANNOTATION, NEXT_KEY_ANNOTATION, Node, Object};
 
 mod routes;
 

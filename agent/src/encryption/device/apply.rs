@@ -20,7 +20,7 @@ use super::{Backend, DeviceState};
 use crate::encryption::key::{PresharedKey, PrivateKey, PublicKey};
 use crate::encryption::link::IfIndex;
 use crate::encryption::peers::{PeerChange, PeerConfig, PeerTraffic};
-use crate::encryption::tunnel::serve::control_socket;
+use crate::encryption::userspace::serve::control_socket;
 use crate::encryption::{FirewallMark, InterfaceName, Port, Prefix};
 
 /// Prefixes of one peer in one netlink attribute: 40 bytes each, and a message has 8 KiB.

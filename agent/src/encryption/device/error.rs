@@ -60,7 +60,7 @@ pub enum DeviceError {
     #[error(
         "the service that serves {name} does not answer: its folder {} must be the same for it and \
          for the agent",
-        crate::encryption::tunnel::serve::control_folder().display()
+        crate::encryption::userspace::serve::control_folder().display()
     )]
     NotReachable {
         /// Name of the device.

@@ -1,5 +1,5 @@
 //! The process that serves the device where the kernel has no WireGuard: started, found again and
-//! stopped. What it does is in [`crate::encryption::tunnel`].
+//! stopped. What it does is in [`crate::encryption::userspace`].
 
 mod record;
 
@@ -17,7 +17,7 @@ use super::error::failed;
 use super::{ALIAS, DeviceError, DeviceSettings, ProcessPaths};
 use crate::encryption::InterfaceName;
 use crate::encryption::link::{IfIndex, Netlink};
-use crate::encryption::tunnel::serve::{PORT_TAKEN, READY, ServeArguments, control_socket};
+use crate::encryption::userspace::serve::{PORT_TAKEN, READY, ServeArguments, control_socket};
 
 /// Time the process has to come up, and to end.
 const PATIENCE: Duration = Duration::from_secs(10);

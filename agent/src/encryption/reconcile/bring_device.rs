@@ -12,9 +12,9 @@ use crate::datapath::settings::EncryptingDevice;
 use crate::encryption::desired::Desired;
 use crate::encryption::desired::nodes::Member;
 use crate::encryption::device::{Backend, Device, DeviceError, DeviceState, Presence};
+use crate::encryption::path_mtu::Tunnels;
 use crate::encryption::peers;
 use crate::encryption::routing;
-use crate::encryption::ways::Tunnels;
 
 /// How often it is looked whether the device is there: without it nothing of the pods passes.
 const DEVICE_INTERVAL: Duration = Duration::from_millis(100);
@@ -24,6 +24,10 @@ impl<A: AttachDevice> Encryption<A> {
     pub(super) async fn bring_device(&mut self, tunnels: &Tunnels) -> anyhow::Result<()> {
         self.settings.mtu = self.mtu(tunnels.device());
         if self.device.is_none() {
+            let found = self.netlink.link(&self.settings.name).await;
+            let was_off = found
+                .context("looking at the device")?
+                .is_some_and(|link| !link.up);
             let created = self.create().await;
             // Another one than an earlier agent had, or none.
             let index = created.as_ref().ok().map(|device| device.index().0);
@@ -31,6 +35,7 @@ impl<A: AttachDevice> Encryption<A> {
                 .keep_encrypting_device(index)
                 .context("writing the settings")?;
             let device = created?;
+            self.sessions_ended |= was_off;
             // One that was kept while encryption ended: its peers have forgotten this node since.
             if !routing::is_there(&self.netlink).await? {
                 device.forget_peers().await?;
@@ -176,9 +181,9 @@ impl<A: AttachDevice> Encryption<A> {
         let endpoints = desired.peer_nodes().filter_map(Member::endpoint);
         let endpoints = endpoints.map(|endpoint| endpoint.ip()).collect();
         let tunnels = self
-            .ways
+            .paths
             .follow(&self.netlink, &endpoints, self.settings.mark)
             .await;
-        tunnels.context("looking at the ways to the peers")
+        tunnels.context("looking at the paths to the peers")
     }
 }

@@ -11,7 +11,6 @@ use crate::config::{Config, SourceKind};
 use crate::datapath::encryption_maps::EncryptionMaps;
 use crate::datapath::settings::Settings;
 use crate::encryption::RouteTable;
-use crate::encryption::desired::nodes::KEY_ANNOTATION;
 use crate::encryption::desired::ranges::Ranges;
 use crate::encryption::device::{Device, DeviceError};
 use crate::encryption::guarded::GuardedRanges;
@@ -19,7 +18,7 @@ use crate::encryption::key::KeyStore;
 use crate::encryption::link::Netlink;
 use crate::encryption::published::Published;
 use crate::encryption::routing;
-use crate::state::{ClusterState, SharedState};
+use crate::state::{ClusterState, KEY_ANNOTATION, SharedState};
 
 /// How often it is tried, and looked whether others can have heard.
 const INTERVAL: Duration = Duration::from_secs(2);

@@ -376,7 +376,7 @@ fn the_way_to_an_endpoint_is_found_with_its_mtu() {
         ip("route add 198.51.100.0/24 via 192.0.2.2 mtu 1300");
         ip("rule add fwmark 0xe1f0 to 203.0.113.0/24 prohibit");
         let way = async |to: [u8; 4]| {
-            let way = crate::encryption::mtu::way(&netlink, to.into(), mark()).await;
+            let way = crate::encryption::mtu::path(&netlink, to.into(), mark()).await;
             let way = way.expect("answered")?;
             let link = netlink.link_at(way.interface).await.expect("answered");
             Some((link.expect("it is there").mtu, way.learnt))

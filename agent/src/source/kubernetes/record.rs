@@ -21,10 +21,9 @@ use super::access::{Access, NODE_STATUS, NODES, Verb};
 use super::backoff::{Backoff, Pauses, jitter};
 use super::health::describe;
 use crate::config;
-use crate::encryption::desired::nodes::{KEY_ANNOTATION, NEXT_KEY_ANNOTATION};
 use crate::lifecycle::Readiness;
 use crate::source::finding::problem;
-use crate::state::{Node, Severity};
+use crate::state::{KEY_ANNOTATION, NEXT_KEY_ANNOTATION, Node, OwnAnnotations, Severity};
 
 /// Type of the condition of a node.
 pub const CONDITION: &str = "WeirReady";
@@ -50,15 +49,12 @@ const ANSWERS: Pauses = Pauses {
 /// After so long without such a change the next one is a first one.
 const CALM: Duration = Duration::from_mins(2);
 
-/// Annotations that other parts of the agent want published; `None` removes one.
-pub type Annotations = BTreeMap<&'static str, Option<String>>;
-
 /// What there is to say.
 pub struct Record {
     /// What the agent still waits for.
     pub readiness: Readiness,
     /// Annotations of other parts, such as the keys of encryption.
-    pub annotations: watch::Receiver<Annotations>,
+    pub annotations: watch::Receiver<OwnAnnotations>,
 }
 
 /// Keeps the record, for ever.
@@ -220,7 +216,7 @@ async fn patch(
 }
 
 /// What makes the annotations as wanted; `None` if they are. Those of others are left alone.
-fn annotations_change(node: &api::Node, wanted: &Annotations) -> Option<Value> {
+fn annotations_change(node: &api::Node, wanted: &OwnAnnotations) -> Option<Value> {
     let present = node.metadata.annotations.as_ref();
     let value = |key: &str| present.and_then(|annotations| annotations.get(key));
     let differing: serde_json::Map<_, _> = wanted

@@ -10,7 +10,7 @@ fn now() -> Timestamp {
 
 #[test]
 fn annotations_are_written_when_they_differ_and_others_are_left_alone() {
-    let wanted = Annotations::from([("weir.dev/a", Some("1".to_owned())), ("weir.dev/b", None)]);
+    let wanted = OwnAnnotations::from([("weir.dev/a", Some("1".to_owned())), ("weir.dev/b", None)]);
     let change = |yaml| annotations_change(&node(yaml), &wanted);
     assert_eq!(
         change("metadata: {annotations: {weir.dev/b: x, other: y}}"),

@@ -24,9 +24,8 @@ use weir_agent::lb::fit::Capacity;
 use weir_agent::lb::reconcile::{self, Balanced, Reconciler};
 use weir_agent::lb::{BackendAddress, FrontendAddress, FrontendEntry};
 use weir_agent::lifecycle::Readiness;
-use weir_agent::source::kubernetes::record::Annotations;
 use weir_agent::source::kubernetes::{self, Record, Timing};
-use weir_agent::state::SharedState;
+use weir_agent::state::{OwnAnnotations, SharedState};
 
 use super::{Counts, Figures, Told};
 
@@ -48,7 +47,7 @@ pub fn follow(options: &Options) -> Result<()> {
     let folder = tempfile::tempdir().context("make a folder")?;
     let state = SharedState::new();
     let (synced_sender, synced) = watch::channel(false);
-    let (_annotations, annotations) = watch::channel(Annotations::new());
+    let (_annotations, annotations) = watch::channel(OwnAnnotations::new());
     let readiness = Readiness::new();
     let stop = CancellationToken::new();
     let source = kubernetes::Inputs {

@@ -1,7 +1,7 @@
-//! Follows the ways to all peers, for the MTU of the device and that of each peer's routes.
+//! Follows the paths to all peers, for the MTU of the device and that of each peer's routes.
 //!
-//! A new peer's way is asked for at once, and then all in turn, some at a time: a thousand peers are
-//! not asked for in one go. The MTU of an interface, which all its ways share, is looked at every
+//! A new peer's path is asked for at once, and then all in turn, some at a time: a thousand peers are
+//! not asked for in one go. The MTU of an interface, which all its paths share, is looked at every
 //! time.
 
 use std::collections::{BTreeMap, BTreeSet};
@@ -9,17 +9,17 @@ use std::io;
 use std::net::IpAddr;
 
 use super::link::{IfIndex, Netlink};
-use super::mtu::{self, TunnelMtu, Way};
+use super::mtu::{self, TunnelMtu, UnderlayPath};
 use super::routing::Family;
 use super::values::FirewallMark;
 
-/// Known ways that are asked for again in one go.
+/// Known paths that are asked for again in one go.
 const AT_ONCE: usize = 32;
 
-/// The ways that are known.
+/// The paths that are known.
 #[derive(Debug, Default)]
-pub struct Ways {
-    known: BTreeMap<IpAddr, Option<Way>>,
+pub struct PathWatch {
+    known: BTreeMap<IpAddr, Option<UnderlayPath>>,
     /// The one asked for last.
     last: Option<IpAddr>,
 }
@@ -31,8 +31,8 @@ pub struct Tunnels {
     device: Option<u32>,
 }
 
-impl Ways {
-    /// Looks at the ways to `endpoints`, and forgets all others.
+impl PathWatch {
+    /// Looks at the paths to `endpoints`, and forgets all others.
     pub async fn follow(
         &mut self,
         netlink: &Netlink,
@@ -42,8 +42,8 @@ impl Ways {
         self.known
             .retain(|endpoint, _| endpoints.contains(endpoint));
         for endpoint in self.due(endpoints) {
-            let way = mtu::way(netlink, endpoint, mark).await?;
-            self.known.insert(endpoint, way);
+            let path = mtu::path(netlink, endpoint, mark).await?;
+            self.known.insert(endpoint, path);
             self.last = Some(endpoint);
         }
         let mut links = BTreeMap::new();
@@ -111,7 +111,7 @@ impl Tunnels {
         mtu::route(*tunnel, self.device?)
     }
 
-    /// Endpoints whose packets are sent in fragments, as their way is too narrow.
+    /// Endpoints whose packets are sent in fragments, as their path is too narrow.
     pub fn fragmented(&self) -> impl Iterator<Item = IpAddr> {
         let narrow = self
             .by_endpoint
@@ -129,12 +129,12 @@ mod tests {
         [172, 18, 0, number].into()
     }
 
-    fn ways(of: impl IntoIterator<Item = (IpAddr, u32, Option<u32>)>) -> Ways {
+    fn watch(of: impl IntoIterator<Item = (IpAddr, u32, Option<u32>)>) -> PathWatch {
         let known = of.into_iter().map(|(endpoint, interface, learnt)| {
             let interface = IfIndex(interface);
-            (endpoint, Some(Way { interface, learnt }))
+            (endpoint, Some(UnderlayPath { interface, learnt }))
         });
-        Ways {
+        PathWatch {
             known: known.collect(),
             last: None,
         }
@@ -143,21 +143,21 @@ mod tests {
     #[test]
     fn new_peers_are_asked_for_at_once_and_all_others_in_turn() {
         let known = (0..100).map(|number| (endpoint(number), 2, None));
-        let mut ways = ways(known);
+        let mut watch = watch(known);
         let endpoints: BTreeSet<_> = (0..=100).map(endpoint).collect();
         let mut asked = BTreeSet::new();
         for _ in 0..4 {
-            let due = ways.due(&endpoints);
+            let due = watch.due(&endpoints);
             assert!(due.len() <= AT_ONCE + 1);
             assert!(due.contains(&endpoint(100)), "it is not known yet");
-            ways.last = due.iter().rev().copied().find(|it| *it != endpoint(100));
+            watch.last = due.iter().rev().copied().find(|it| *it != endpoint(100));
             asked.extend(due);
         }
         assert_eq!(asked, endpoints);
     }
 
     #[test]
-    fn the_device_fits_the_widest_way_and_routes_fit_theirs() {
+    fn the_device_fits_the_widest_path_and_routes_fit_theirs() {
         let of = [
             (endpoint(1), 2, None),
             (endpoint(2), 2, Some(1_400)),
@@ -165,7 +165,7 @@ mod tests {
             ("fd00:18::4".parse().unwrap(), 2, None),
         ];
         let tunnels =
-            ways(of).tunnels(|interface| Some(if interface.0 == 2 { 1_500 } else { 9_000 }));
+            watch(of).tunnels(|interface| Some(if interface.0 == 2 { 1_500 } else { 9_000 }));
         assert_eq!(tunnels.device(), Some(8_940));
         assert_eq!(tunnels.narrowest(), Some(1_328));
         let route = |endpoint| tunnels.route(endpoint);
@@ -177,10 +177,10 @@ mod tests {
     }
 
     #[test]
-    fn a_way_that_is_too_narrow_is_named() {
+    fn a_path_that_is_too_narrow_is_named() {
         let of = [(endpoint(1), 2, None), (endpoint(2), 2, Some(1_300))];
-        let tunnels = ways(of).tunnels(|_| Some(1_500));
+        let tunnels = watch(of).tunnels(|_| Some(1_500));
         assert_eq!(tunnels.fragmented().collect::<Vec<_>>(), [endpoint(2)]);
-        assert_eq!(Ways::default().tunnels(|_| None).device(), None);
+        assert_eq!(PathWatch::default().tunnels(|_| None).device(), None);
     }
 }

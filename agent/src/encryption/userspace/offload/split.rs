@@ -1,15 +1,12 @@
 //! One packet from the kernel, as the packets it stands for.
 
+use ebpf_abi::tcp::{CWR, FIN, PSH};
+
 use super::{Kind, Segments, Work, addresses, finish_ipv4, fold, pseudo_header_sum, sum};
 
 /// Longest headers of a packet that can be cut: beyond TCP's and IPv6's own ones, there is room for
 /// extension headers.
 const MAX_HEADER: usize = 256;
-
-const FIN: u8 = 0x01;
-const PUSH: u8 = 0x08;
-/// "Congestion window reduced" is said once (RFC 3168).
-const CWR: u8 = 0x80;
 
 /// The packets, one after the other, each made in the place where its payload lies: its headers
 /// cover the end of the one before, which is used up by then.
@@ -172,8 +169,9 @@ impl Cut {
         let sequence = first.wrapping_add((number * self.payload) as u32);
         header[4..8].copy_from_slice(&sequence.to_be_bytes());
         if number + 1 < self.count {
-            header[13] &= !(FIN | PUSH);
+            header[13] &= !(FIN | PSH);
         }
+        // "Congestion window reduced" is said once (RFC 3168).
         if number > 0 {
             header[13] &= !CWR;
         }
@@ -254,12 +252,12 @@ pub(super) mod tests {
     fn segments_have_their_own_headers() {
         for ipv6 in [false, true] {
             let (ip, data) = (if ipv6 { 40 } else { 20 }, payload(2500));
-            let large = large_tcp(ipv6, 0x10 | FIN | PUSH | CWR, &data);
+            let large = large_tcp(ipv6, 0x10 | FIN | PSH | CWR, &data);
             let segments = split(tcp_work(ipv6, 1000), &large);
             let lengths: Vec<_> = segments.iter().map(|it| it.len() - ip - 32).collect();
             assert_eq!(lengths, [1000, 1000, 500]);
             let flags: Vec<_> = segments.iter().map(|it| it[ip + 13]).collect();
-            assert_eq!(flags, [0x10 | CWR, 0x10, 0x10 | FIN | PUSH]);
+            assert_eq!(flags, [0x10 | CWR, 0x10, 0x10 | FIN | PSH]);
             for (number, segment) in segments.iter().enumerate() {
                 assert_valid(segment, 6);
                 let sequence = u32::from_be_bytes(segment[ip + 4..ip + 8].try_into().unwrap());

@@ -10,7 +10,7 @@ use anyhow::Context;
 
 use super::device::ALIAS;
 use super::link::Netlink;
-use super::tunnel::serve::{Device, ServeArguments};
+use super::userspace::serve::{Device, ServeArguments};
 use super::{FirewallMark, InterfaceName, Port};
 use crate::config::{Config, Implementation, Process};
 use crate::datapath::probe::kernel_has_wireguard;

@@ -6,16 +6,13 @@
 
 use std::ops::Range;
 
-use super::{ChecksumPlace, Kind, Segments, Work, addresses, finish_ipv4, fold, pseudo_header_sum};
+use ebpf_abi::tcp::{ACK, PSH};
 
-/// Longest IP packet.
-const MAX_PACKET: usize = 65535;
+use super::super::MAX_PACKET;
+use super::{ChecksumPlace, Kind, Segments, Work, addresses, finish_ipv4, fold, pseudo_header_sum};
 
 /// Most segments in a packet; as many pieces one write has.
 pub(in super::super) const MAX_PIECES: usize = 64;
-
-const ACK: u8 = 0x10;
-const PUSH: u8 = 0x08;
 
 /// Packets that lie one behind the other in a buffer.
 pub(in super::super) struct Inbox {
@@ -144,7 +141,7 @@ impl Run {
             finish_ipv4(packet, ip, length);
         }
         if run.push {
-            packet[ip + 13] |= PUSH;
+            packet[ip + 13] |= PSH;
         }
         let pseudo = pseudo_header_sum(&packet[addresses(ipv6)], TCP, length - ip as u16);
         packet[ip + 16..ip + 18].copy_from_slice(&fold(pseudo).to_ne_bytes());
@@ -180,7 +177,7 @@ const IPV6: usize = 40;
 
 impl Headers {
     /// Of a packet with TCP payload and nothing out of the ordinary: no IP options, not a fragment
-    /// and never to be one, no flags but ACK and PUSH.
+    /// and never to be one, no flags but ACK and PSH.
     fn of(packet: &[u8]) -> Option<Self> {
         let ip = match packet.first()? {
             0x45 if packet.len() >= IPV4 && packet[6..8] == [0x40, 0] && packet[9] == TCP => IPV4,
@@ -188,7 +185,7 @@ impl Headers {
             _ => return None,
         };
         let head = ip + usize::from(packet.get(ip + 12)? >> 4) * 4;
-        let ordinary = head >= ip + 20 && packet.len() > head && packet[ip + 13] & !PUSH == ACK;
+        let ordinary = head >= ip + 20 && packet.len() > head && packet[ip + 13] & !PSH == ACK;
         ordinary.then_some(Self { ip, head })
     }
 
@@ -198,7 +195,7 @@ impl Headers {
     }
 
     fn push(self, packet: &[u8]) -> bool {
-        packet[self.ip + 13] & PUSH != 0
+        packet[self.ip + 13] & PSH != 0
     }
 
     /// Whether all is the same in both that is the same in every segment of a large packet.
@@ -246,7 +243,7 @@ mod tests {
 
     fn segments(ipv6: bool, bytes: usize) -> Vec<Vec<u8>> {
         let payload: Vec<u8> = (0..bytes).map(|at| (at * 7 % 251) as u8).collect();
-        split(tcp_work(ipv6, 1000), &large_tcp(ipv6, ACK | PUSH, &payload))
+        split(tcp_work(ipv6, 1000), &large_tcp(ipv6, ACK | PSH, &payload))
     }
 
     #[test]
@@ -306,7 +303,7 @@ mod tests {
             [1572, 3072]
         );
         // Short, but not pushed: still the last, for all others must be equal.
-        all[1][53] &= !PUSH;
+        all[1][53] &= !PSH;
         let next = 0xffff_f000_u32.wrapping_add(1500);
         more[0][44..48].copy_from_slice(&next.to_be_bytes());
         all.push(more.remove(0));
