@@ -2,8 +2,10 @@
 //! A thin shell over rtnetlink without any decision.
 
 use std::io;
+use std::net::Ipv4Addr;
 
 use futures::TryStreamExt;
+use netlink_packet_route::address::AddressScope;
 use netlink_packet_route::link::{LinkAttribute, LinkFlags, LinkInfo, LinkMessage};
 use rtnetlink::{Handle, LinkGetRequest, LinkUnspec, LinkWireguard};
 use tokio::task::JoinHandle;
@@ -103,6 +105,17 @@ impl Netlink {
     pub async fn set_up(&self, index: IfIndex) -> io::Result<()> {
         self.set(LinkUnspec::new_with_index(index.0).up().build())
             .await
+    }
+
+    /// Gives an interface an address that nothing is sent from: it is known to this host alone. That it is
+    /// there already is fine.
+    pub async fn add_host_address(&self, index: IfIndex, address: Ipv4Addr) -> io::Result<()> {
+        let mut request = self.handle.address().add(index.0, address.into(), 32);
+        request.message_mut().header.scope = AddressScope::Host;
+        match request.execute().await.map_err(io_error) {
+            Err(error) if error.raw_os_error() != Some(libc::EEXIST) => Err(error),
+            _ => Ok(()),
+        }
     }
 
     /// Removes an interface; that it is gone already is fine.

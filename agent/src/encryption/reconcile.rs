@@ -340,6 +340,8 @@ pub async fn run<A: AttachDevice>(
             INTERVAL
         };
         tokio::select! {
+            // Whoever tells of changes may end first on a shutdown.
+            biased;
             () = stop.cancelled() => return Ok(()),
             () = std::future::ready(()), if changed_meanwhile => {}
             changed = revision.changed() => changed?,

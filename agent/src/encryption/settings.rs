@@ -32,7 +32,7 @@ const OF_OUR_DEVICE: [(&str, &str, i64); 6] = [
     // Their sources are other nodes' pods, and what leads there are rules of ours: with marks and
     // exceptions the way back need not be this device.
     ("ipv4", REVERSE_PATH_FILTER, LOOSE),
-    // A device without addresses has nothing to announce; the kernel's WireGuard sets the same.
+    // There is no other way to tell of; the kernel's WireGuard sets the same.
     ("ipv4", "send_redirects", 0),
     ("ipv6", "addr_gen_mode", 1),
 ];

@@ -163,6 +163,8 @@ pub async fn run<M: LbMaps>(
         // To find that there is nothing to do takes time as well, if pods are asked for much.
         pace.took(begun.elapsed());
         tokio::select! {
+            // Whoever tells of changes may end first on a shutdown.
+            biased;
             () = stop.cancelled() => return Ok(()),
             changed = revision.changed() => changed?,
             changed = inputs.addresses.changed() => changed?,

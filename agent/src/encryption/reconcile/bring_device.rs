@@ -1,5 +1,6 @@
 //! The device: made or adopted, with its key, its peers, its MTU and its programs.
 
+use std::net::Ipv4Addr;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -16,6 +17,10 @@ use crate::encryption::path_mtu::Tunnels;
 use crate::encryption::peers;
 use crate::encryption::routing;
 
+/// An address for the device that means nothing. The filter on the reverse path, however loose, takes from a
+/// device without any only what it would send back there (`__fib_validate_source` in
+/// `net/ipv4/fib_frontend.c`): nothing from a peer that no route leads to yet.
+const DEVICE_ADDRESS: Ipv4Addr = Ipv4Addr::new(169, 254, 87, 82);
 /// How often it is looked whether the device is there: without it nothing of the pods passes.
 const DEVICE_INTERVAL: Duration = Duration::from_millis(100);
 
@@ -43,6 +48,10 @@ impl<A: AttachDevice> Encryption<A> {
             self.host
                 .prepare_device(&self.settings.name)
                 .context("settings of the device")?;
+            self.netlink
+                .add_host_address(device.index(), DEVICE_ADDRESS)
+                .await
+                .context("giving the device an address")?;
             tracing::info!(device = %self.settings.name, backend = %device.backend(), "device");
             self.device = Some(device);
         }

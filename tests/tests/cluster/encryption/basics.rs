@@ -2,6 +2,7 @@
 
 use anyhow::{Result, ensure};
 use serde_json::{Value, json};
+use weir_tests::plan::UPLINK;
 use weir_tests::traffic::server::HTTP_PORT;
 use weir_tests::wait;
 
@@ -10,6 +11,9 @@ use super::{
     wait_for_answers,
 };
 use crate::setting::{HTTP, SOON, ordinary, wait_for_web};
+
+/// Of the agents' own routes.
+const TABLE: &str = "51871";
 
 #[test]
 fn nothing_between_pods_of_two_nodes_can_be_read_on_the_wire() -> Result<()> {
@@ -65,6 +69,37 @@ fn encryption_goes_on_without_an_agent_and_over_its_restart() -> Result<()> {
         assert_eq!(requests.run()?.failed, 0, "with a new agent");
     }
     assert_unreadable(&cluster, &capture.finish()?, 400)
+}
+
+/// While encryption is switched on, one of two nodes is the first to lead packets to the other's pods into
+/// its device. The other one has no route back into its own yet.
+#[test]
+fn what_a_peer_encrypts_arrives_where_no_route_leads_back_to_it() -> Result<()> {
+    let cluster = start("enc-oneway", json!({ "strictMode": { "enabled": false } }))?;
+    let loose = format!("net.ipv4.conf.{UPLINK}.rp_filter=2");
+    for node in cluster.nodes() {
+        node.output("sysctl", &["-w", &loose])?;
+    }
+    connect(&cluster)?;
+    let asker = cluster.pod("asker")?;
+    let remote = remote(&cluster)?;
+    let other = cluster.node(remote.node_name())?;
+    for node in cluster.nodes() {
+        wait::until("routes into the device", SOON, || {
+            let routes = node.output("ip", &["route", "show", "table", TABLE])?;
+            ensure!(routes.contains(DEVICE), "{routes}");
+            Ok(())
+        })?;
+    }
+    other.agent()?.kill9()?;
+    for family in ["-4", "-6"] {
+        other.output("ip", &[family, "route", "flush", "table", TABLE])?;
+    }
+    for address in remote.address().both() {
+        let report = asker.http(address, HTTP_PORT).requests(20).run()?;
+        assert_eq!(report.failed, 0, "{report:?}");
+    }
+    Ok(())
 }
 
 /// Someone removes the device, or its process is killed with all others of the agent's container.
