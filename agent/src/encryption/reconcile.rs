@@ -343,12 +343,13 @@ pub async fn run<A: AttachDevice>(
             // Whoever tells of changes may end first on a shutdown.
             biased;
             () = stop.cancelled() => return Ok(()),
-            () = std::future::ready(()), if changed_meanwhile => {}
-            changed = revision.changed() => changed?,
-            changed = trigger.addresses.changed() => changed?,
+            // Before changes, which may leave no quiet.
             Some(request) = requests.recv() => {
                 answer = Some((request.answer, encryption.begin_rotation()));
             }
+            () = std::future::ready(()), if changed_meanwhile => {}
+            changed = revision.changed() => changed?,
+            changed = trigger.addresses.changed() => changed?,
             () = encryption.device_lost() => continue,
             () = encryption.key_comes_into_use(&awaited) => continue,
             () = tokio::time::sleep(pause) => {}
@@ -361,6 +362,8 @@ pub async fn run<A: AttachDevice>(
         if looked.elapsed() >= pause {
             encryption.look_again();
             looked = Instant::now();
+        } else if !awaited.is_empty() {
+            encryption.device.iter().for_each(Device::forget);
         }
     }
 }
