@@ -85,6 +85,7 @@ mod tests {
             role: Role::Uplink,
             mtu: 1500,
             mac: MacAddr::default(),
+            is_veth: false,
         }
     }
 

@@ -15,9 +15,10 @@ section! {
             /// whatever the CNI calls them. An interface that is an uplink is never one of these.
             "pods" pods: Vec<Glob> = Vec::new(),
             /// How XDP attaches to uplinks: `native` in the driver, `auto` likewise where the driver
-            /// has it, `generic` in the stack (any interface; not where packets come from other
-            /// machines of the same host, whose checksums may not be finished), `off` not at all
-            /// (TC then does all the work).
+            /// has it and is no veth, `generic` in the stack, `off` not at all (TC then does all the
+            /// work). `generic`, and `native` on a veth, are not for where packets come from other machines
+            /// of the same host, whose checksums may not be finished; and a veth loses what XDP sends
+            /// unless its other end has an XDP program or GRO.
             "xdpMode" xdp_mode: XdpMode = XdpMode::Auto,
         }
     }
@@ -26,7 +27,7 @@ section! {
 /// How XDP attaches to an uplink.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum XdpMode {
-    /// Native where the driver has it, TC alone elsewhere.
+    /// Native where the driver has it and is no veth, TC alone elsewhere.
     Auto,
     /// In the driver; an uplink whose driver cannot is an error.
     Native,

@@ -200,6 +200,7 @@ impl Attacher {
             role: Role::Uplink,
             mtu: 0,
             mac: MacAddr::default(),
+            is_veth: false,
         };
         self.tc("tc_wireguard_in", &interface, TcAttachType::Ingress)?;
         self.tc("tc_wireguard_out", &interface, TcAttachType::Egress)?;

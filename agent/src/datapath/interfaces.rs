@@ -59,6 +59,8 @@ pub struct Interface {
     pub mtu: u32,
     /// Address of the interface.
     pub mac: MacAddr,
+    /// Whether it is one end of a veth pair, whose frames never were on a wire.
+    pub is_veth: bool,
 }
 
 /// Addresses of this node on its uplinks: the source of connections to backends on other nodes.

@@ -10,7 +10,8 @@ use crate::plan::UPLINK;
 pub struct AgentConfig {
     /// `source`: an object as in the file, or null for the manifests directory.
     pub source: Value,
-    /// `devices.xdpMode`.
+    /// `devices.xdpMode`. By default `native`, as the agent leaves veths to TC, which stand in for network
+    /// cards here.
     pub xdp_mode: String,
     /// `flows.reportInterval`.
     pub report_interval: String,
@@ -34,7 +35,7 @@ impl Default for AgentConfig {
     fn default() -> Self {
         Self {
             source: Value::Null,
-            xdp_mode: "auto".into(),
+            xdp_mode: "native".into(),
             report_interval: "1s".into(),
             external_cluster_ip: false,
             encryption: false,

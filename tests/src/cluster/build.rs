@@ -40,19 +40,28 @@ const BRIDGE_SETTINGS: [&str; 3] = [
     "bridge-nf-call-arptables",
 ];
 
+/// What is particular about the wires.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct Wires {
+    /// Largest packet in bytes.
+    pub mtu: Option<u32>,
+    /// As veths are, see [`ClusterBuilder::plain_wires`](super::ClusterBuilder::plain_wires).
+    pub are_plain: bool,
+}
+
 /// Builds everything but running agents.
 pub fn build(
     name: &str,
     plan: &Plan,
     agents: Option<&AgentConfig>,
-    mtu: Option<u32>,
+    wires: Wires,
 ) -> Result<Cluster> {
     let _changing = run::changing();
     let record = run::start(name, &plan.members().collect::<Vec<_>>())?;
     let build = Build {
         record: &record,
         plan,
-        mtu,
+        wires,
     };
     match build.build(agents) {
         Ok(cluster) => Ok(cluster),
@@ -67,7 +76,7 @@ pub fn build(
 struct Build<'a> {
     record: &'a Record,
     plan: &'a Plan,
-    mtu: Option<u32>,
+    wires: Wires,
 }
 
 impl Build<'_> {
@@ -181,7 +190,7 @@ impl Build<'_> {
         if self.plan.wiring == PodWiring::ProxyArp {
             self.answer_for_any_address()?;
         }
-        self.mtu.map_or(Ok(()), |bytes| self.set_mtu(bytes))
+        self.wires.mtu.map_or(Ok(()), |bytes| self.set_mtu(bytes))
     }
 
     /// Has the nodes' ends of pods' links answer for whatever address a pod asks for.
@@ -225,6 +234,9 @@ impl Build<'_> {
             .chain(self.plan.clients.iter().map(|c| &c.name))
             .cloned()
             .collect();
+        if self.wires.are_plain {
+            return Ok(Err("the wires are plain".into()));
+        }
         for member in &members {
             namespace::run_inside(&self.network(member), None, || {
                 offload::finish_checksums(UPLINK)

@@ -4,7 +4,8 @@ use std::path::PathBuf;
 
 use anyhow::Result;
 
-use super::{Cluster, build};
+use super::Cluster;
+use super::build::{self, Wires};
 use crate::agent::AgentConfig;
 use crate::plan::{Plan, PodWiring, Shape, Via};
 use crate::{manifest, run};
@@ -19,7 +20,7 @@ pub struct ClusterBuilder {
     clients: Vec<(String, Via)>,
     agents: Option<AgentConfig>,
     manifests: Option<PathBuf>,
-    mtu: Option<u32>,
+    wires: Wires,
     wiring: PodWiring,
     agents_later: bool,
 }
@@ -34,7 +35,7 @@ impl ClusterBuilder {
             clients: Vec::new(),
             agents: Some(AgentConfig::default()),
             manifests: None,
-            mtu: None,
+            wires: Wires::default(),
             wiring: PodWiring::default(),
             agents_later: false,
         }
@@ -100,7 +101,15 @@ impl ClusterBuilder {
     /// With this MTU on all wires, in bytes; those of the pods are wires, too.
     #[must_use]
     pub fn mtu(mut self, bytes: u32) -> Self {
-        self.mtu = Some(bytes);
+        self.wires.mtu = Some(bytes);
+        self
+    }
+
+    /// With wires as veths are, in place of wires that pass for those of network cards: checksums are left
+    /// to a receiver that needs none, and what XDP sends is lost.
+    #[must_use]
+    pub fn plain_wires(mut self) -> Self {
+        self.wires.are_plain = true;
         self
     }
 
@@ -132,7 +141,7 @@ impl ClusterBuilder {
             eprintln!("{error:#}");
         }
         let plan = Plan::new(&self.shape())?;
-        let cluster = build::build(&self.name, &plan, self.agents.as_ref(), self.mtu)?;
+        let cluster = build::build(&self.name, &plan, self.agents.as_ref(), self.wires)?;
         if let Some(agents) = &self.agents {
             match &self.manifests {
                 // Agents that follow something else shall find nothing here.

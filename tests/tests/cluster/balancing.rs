@@ -114,6 +114,24 @@ fn all_nodes_choose_the_same_backend_for_a_connection() -> Result<()> {
     Ok(())
 }
 
+/// A veth loses what XDP sends, and brings packets whose checksums are not finished.
+#[test]
+fn uplinks_that_are_veths_are_left_to_tc() -> Result<()> {
+    let config = AgentConfig {
+        xdp_mode: "auto".into(),
+        ..AgentConfig::default()
+    };
+    let cluster = start_with_web(&ordinary("plain").agents(config).plain_wires())?;
+    let client = cluster.client("client")?;
+    for vip in cluster.vips(0) {
+        let report = client.http(vip, HTTP).requests(100).run()?;
+        assert_eq!((report.failed, report.backends.len()), (0, 4), "{report:?}");
+        let report = client.udp(vip, DATAGRAMS).requests(100).run()?;
+        assert_eq!((report.failed, report.backends.len()), (0, 4), "{report:?}");
+    }
+    Ok(())
+}
+
 #[test]
 fn it_works_with_generic_xdp() -> Result<()> {
     let config = AgentConfig {

@@ -1,7 +1,9 @@
 //! XDP on an uplink: in the driver where it can, in the network stack where that is asked for.
 //!
 //! Not elsewhere by itself: it saves little there, and what comes from a machine on the same host may
-//! bear a checksum that is not finished yet, which a program cannot tell (a buffer of TC says so).
+//! bear a checksum that is not finished yet, which a program cannot tell (a buffer of TC says so). The same
+//! holds for veths, whose driver has XDP: besides, what is sent from there is lost unless the other end
+//! polls for it (`veth_xdp_xmit` in `drivers/net/veth.c`), which nobody can see from this one.
 
 use std::fs;
 
@@ -29,6 +31,11 @@ impl Attacher {
     pub(super) fn xdp(&mut self, interface: &Interface) -> Result<AttachedXdp, AttachError> {
         let mode = match self.xdp_mode {
             config::XdpMode::Off => return Ok(AttachedXdp::Off),
+            config::XdpMode::Auto if interface.is_veth => {
+                // An earlier agent may have been told otherwise.
+                self.remove_xdp(interface.ifindex);
+                return Ok(AttachedXdp::Off);
+            }
             config::XdpMode::Native | config::XdpMode::Auto => AttachedXdp::Native,
             config::XdpMode::Generic => AttachedXdp::Generic,
         };

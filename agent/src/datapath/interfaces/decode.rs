@@ -72,6 +72,7 @@ pub fn link_of(message: &LinkMessage) -> Option<Link> {
         mac: None,
         loopback: message.header.flags.contains(LinkFlags::Loopback),
         leads_elsewhere: leads_elsewhere(message),
+        is_veth: is_of_kind(message, &[InfoKind::Veth]),
     };
     for attribute in &message.attributes {
         match attribute {
@@ -90,13 +91,14 @@ pub fn link_of(message: &LinkMessage) -> Option<Link> {
 /// (`IFLA_LINK_NETNSID`).
 fn leads_elsewhere(message: &LinkMessage) -> bool {
     let mut attributes = message.attributes.iter();
-    let is_pair =
-        |info: &LinkInfo| matches!(info, LinkInfo::Kind(InfoKind::Veth | InfoKind::Netkit));
-    attributes
-        .clone()
-        .any(|it| matches!(it, LinkAttribute::LinkNetNsId(id) if *id >= 0))
-        && attributes
-            .any(|it| matches!(it, LinkAttribute::LinkInfo(infos) if infos.iter().any(is_pair)))
+    attributes.any(|it| matches!(it, LinkAttribute::LinkNetNsId(id) if *id >= 0))
+        && is_of_kind(message, &[InfoKind::Veth, InfoKind::Netkit])
+}
+
+fn is_of_kind(message: &LinkMessage, kinds: &[InfoKind]) -> bool {
+    let is_it = |info: &LinkInfo| matches!(info, LinkInfo::Kind(kind) if kinds.contains(kind));
+    let mut attributes = message.attributes.iter();
+    attributes.any(|it| matches!(it, LinkAttribute::LinkInfo(infos) if infos.iter().any(is_it)))
 }
 
 /// Whether packets without a more special route take it.
@@ -195,6 +197,7 @@ mod tests {
             mac: Some(MacAddr([2, 0, 0, 0, 0, 7])),
             loopback: false,
             leads_elsewhere: false,
+            is_veth: false,
         };
         let unspec = link(AddressFamily::Unspec, ether);
         let bridge = link(AddressFamily::Bridge, ether);
@@ -215,24 +218,23 @@ mod tests {
         let namespace = LinkAttribute::LinkNetNsId(3);
         let kind = |kind| LinkAttribute::LinkInfo(vec![LinkInfo::Kind(kind)]);
         let rows = [
-            (vec![kind(InfoKind::Veth), namespace.clone()], true),
-            (vec![namespace.clone(), kind(InfoKind::Netkit)], true),
-            (vec![kind(InfoKind::Veth)], false),
+            (vec![kind(InfoKind::Veth), namespace.clone()], true, true),
+            (vec![namespace.clone(), kind(InfoKind::Netkit)], true, false),
+            (vec![kind(InfoKind::Veth)], false, true),
             (
                 vec![kind(InfoKind::Veth), LinkAttribute::LinkNetNsId(-1)],
                 false,
+                true,
             ),
             // Its other end is an address, and of no pod.
-            (vec![kind(InfoKind::Vxlan), namespace], false),
+            (vec![kind(InfoKind::Vxlan), namespace], false, false),
         ];
-        for (attributes, expected) in rows {
+        for (attributes, leads_elsewhere, is_veth) in rows {
             let mut message = link(AddressFamily::Unspec, LinkLayerType::Ether);
             message.attributes.extend(attributes);
-            assert_eq!(
-                link_of(&message).unwrap().leads_elsewhere,
-                expected,
-                "{message:?}"
-            );
+            let link = link_of(&message).unwrap();
+            let found = (link.leads_elsewhere, link.is_veth);
+            assert_eq!(found, (leads_elsewhere, is_veth), "{message:?}");
         }
     }
 

@@ -21,6 +21,8 @@ pub struct Link {
     /// Whether it is one end of a pair whose other end is in another network namespace, as all
     /// common plugins give pods their interface.
     pub leads_elsewhere: bool,
+    /// Whether it is one end of a veth pair.
+    pub is_veth: bool,
 }
 
 /// The operator's choice of interfaces.
@@ -102,6 +104,7 @@ pub(super) mod tests {
             mac,
             loopback: false,
             leads_elsewhere: false,
+            is_veth: false,
         }
     }
 

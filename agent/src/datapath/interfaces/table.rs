@@ -145,6 +145,7 @@ impl Table {
                 role,
                 mtu: link.mtu,
                 mac: link.mac?,
+                is_veth: link.is_veth,
             })
         };
         self.links

@@ -80,6 +80,7 @@ impl Report {
             let found = &device.native_xdp;
             // What `devices.xdpMode: auto` makes of it.
             let used = match found {
+                _ if device.driver == "veth" => "TC alone",
                 Found::Yes(_) => "native XDP",
                 Found::No(_) => "TC alone",
                 Found::NotPermitted(_) | Found::NotTried(_) => "native XDP if it attaches",
@@ -225,19 +226,20 @@ mod tests {
 
     #[test]
     fn a_device_is_shown_with_what_the_agent_uses_by_default() {
+        let tried = || Found::NotTried("this kernel does not tell".into());
         let cases = [
-            (Found::yes(), "native XDP"),
-            (Found::No("the driver has no XDP".into()), "TC alone"),
+            ("", Found::yes(), "native XDP"),
+            ("veth", Found::yes(), "TC alone"),
+            ("", Found::No("the driver has no XDP".into()), "TC alone"),
             (
+                "ixgbe",
                 Found::NotPermitted("not root".into()),
                 "native XDP if it attaches",
             ),
-            (
-                Found::NotTried("this kernel does not tell".into()),
-                "native XDP if it attaches",
-            ),
+            ("", tried(), "native XDP if it attaches"),
+            ("veth", tried(), "TC alone"),
         ];
-        for (native_xdp, used) in cases {
+        for (driver, native_xdp, used) in cases {
             let word = native_xdp.word();
             let report = Report {
                 able: true,
@@ -248,7 +250,7 @@ mod tests {
                 devices: vec![Device {
                     name: "eth0".into(),
                     ifindex: 2,
-                    driver: String::new(),
+                    driver: driver.into(),
                     xdp_program: None,
                     native_xdp,
                     mtu: 1500,
