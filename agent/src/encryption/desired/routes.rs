@@ -4,7 +4,7 @@
 //! | --- | --- | --- |
 //! | first | marked as encrypted: main table | the device's own packets never enter it again |
 //! | +1 | from pods of this node: our table | pods to pods and to other nodes |
-//! | +2 | to pods of other nodes: our table | the node, and clients whose connections it passes on |
+//! | +2 | to ranges with pods of other nodes: our table | the node, and clients whose connections it passes on |
 //! | +3 | to excepted nodes: main table | with encryption of nodes |
 //! | +4 | from and to excepted ports, from the device's own port: main table | with encryption of nodes |
 //! | +5 | all (IPv4: all protocols that carry data): our table | with encryption of nodes |
@@ -17,8 +17,6 @@
 
 use std::collections::BTreeSet;
 use std::net::IpAddr;
-
-use ipnet::IpNet;
 
 use super::Desired;
 use super::nodes::Standing;
@@ -123,12 +121,12 @@ pub fn routing(
         };
         add(Family::of(*pods), 1, selector, into)?;
     }
-    for pods in pods_of_peers(desired) {
+    for range in ranges_with_pods_of_peers(desired) {
         let selector = Selector {
-            to: Some(pods),
+            to: Some(range),
             ..Selector::default()
         };
-        add(Family::of(pods), 2, selector, into)?;
+        add(Family::of(range), 2, selector, into)?;
     }
     for address in excepted_addresses(desired).filter(|_| config.node) {
         let address = Prefix::from(address);
@@ -201,14 +199,37 @@ fn of_ports_in_clear(config: &config::Encryption) -> Result<Vec<Selector>, Inval
     Ok(selectors)
 }
 
-/// As few prefixes as cover exactly the pods of all peers: rules are asked one by one.
-fn pods_of_peers(desired: &Desired) -> BTreeSet<Prefix> {
-    let pods = desired.peer_nodes().flat_map(|member| &member.pods);
-    let nets: Vec<IpNet> = pods.map(|prefix| prefix.net()).collect();
-    IpNet::aggregate(&nets)
-        .into_iter()
-        .map(Prefix::from)
-        .collect()
+/// As few ranges as hold the pods of all peers, however many those are: rules are asked one by one, by each
+/// packet, and each that comes or goes has the kernel look its ways up anew. What lies between the pods finds
+/// no route in our table and goes on to the next rule. An address of a node might find one, and lies in none.
+fn ranges_with_pods_of_peers(desired: &Desired) -> BTreeSet<Prefix> {
+    let addresses = desired.members.iter().flat_map(|it| &it.addresses);
+    let addresses: BTreeSet<IpAddr> = addresses.copied().collect();
+    // A rule to everywhere would be one of another kind.
+    let is_apart = |range: Prefix| {
+        let mut next = addresses.range(range.address()..);
+        range.length() > 0 && !next.next().is_some_and(|address| range.contains(*address))
+    };
+    let pods: BTreeSet<Prefix> = desired
+        .peer_nodes()
+        .flat_map(|it| &it.pods)
+        .copied()
+        .collect();
+    let mut ranges: Vec<Prefix> = Vec::new();
+    // In their order, so that those of one range follow one another.
+    for pods in pods {
+        let with_last = ranges
+            .last()
+            .and_then(|last| last.and_wider().find(|it| it.covers(pods)));
+        match with_last {
+            Some(range) if is_apart(range) => {
+                ranges.pop();
+                ranges.push(range);
+            }
+            _ => ranges.push(pods),
+        }
+    }
+    ranges.into_iter().collect()
 }
 
 fn excepted_addresses(desired: &Desired) -> impl Iterator<Item = IpAddr> {

@@ -45,8 +45,8 @@ fn rules_are_few_and_encrypted_packets_come_first() {
     let routing = routing_of(&cluster);
     // Of each peer its pods, its address, and the latter again, for when the device is gone.
     assert_eq!(routing.routes.len(), 24);
-    // Marked (twice), from our pods, and 10.2.2.0/23, 10.2.4.0/22, 10.2.8.0/23.
-    assert_eq!(routing.rules.len(), 6);
+    // Marked (twice), from our pods, and to 10.2.0.0/20.
+    assert_eq!(routing.rules.len(), 4);
     let first = routing
         .rules
         .iter()
@@ -54,6 +54,48 @@ fn rules_are_few_and_encrypted_packets_come_first() {
         .unwrap();
     assert_eq!(first.action, RuleAction::Main);
     assert!(first.selector.mark.is_some());
+}
+
+/// Pods one by one, as where Nodes name no ranges, some of them among the nodes' own addresses.
+#[test]
+fn rules_do_not_grow_with_pods_and_hold_no_node() {
+    let mut cluster = Cluster::new();
+    for number in 2..=200 {
+        let pods = format!("10.2.{number}.{}/32", 255 - number);
+        cluster.peer(
+            &format!("n{number}"),
+            2,
+            &format!("192.0.2.{number}"),
+            &pods,
+        );
+        let pods = format!("fd00:2::{number:x}:1/128");
+        cluster.peer(
+            &format!("s{number}"),
+            2,
+            &format!("192.0.3.{number}"),
+            &pods,
+        );
+    }
+    for (name, ip, pods) in [
+        ("below", "10.3.0.7", "10.3.0.4/32"),
+        ("between", "10.3.0.5", "10.3.0.6/32"),
+        ("other", "203.0.113.1", "172.16.0.0/24"),
+    ] {
+        cluster.peer(name, 3, ip, pods);
+    }
+    let ranges: Vec<_> = routing_of(&cluster)
+        .rules
+        .iter()
+        .filter_map(|rule| rule.selector.to.map(|to| to.to_string()))
+        .collect();
+    let expected = [
+        "10.2.0.0/16",
+        "10.3.0.4/32",
+        "10.3.0.6/32",
+        "172.16.0.0/24",
+        "fd00:2::/104",
+    ];
+    assert_eq!(ranges, expected);
 }
 
 #[test]
