@@ -307,7 +307,7 @@ impl EthernetHook for Skb<'_> {
             known => known,
         };
         translate::skb(self.skb(), packet, entry)?;
-        translate::skb_ttl(self.skb(), packet)?;
+        translate::skb_ttl(self, packet)?;
         // SAFETY: no parameters: the helper looks the next hop up itself (5.10).
         let code = unsafe { bpf_redirect_neigh(ifindex, core::ptr::null_mut(), 0, 0) };
         Ok(Verdict::Redirect(code as u32))

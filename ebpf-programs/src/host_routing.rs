@@ -67,7 +67,7 @@ fn encrypt<A: Ip>(skb: &Skb<'_>, packet: &Packet<A>, config: &DatapathConfig) ->
     {
         return Way::Stack;
     }
-    if let Err(reason) = translate::skb_ttl(skb.skb(), packet) {
+    if let Err(reason) = translate::skb_ttl(skb, packet) {
         return dropped(reason);
     }
     // SAFETY: takes numbers alone. An interface that is gone is found so when the kernel acts on it.
@@ -98,7 +98,7 @@ fn deliver<A: Ip>(skb: &BareSkb<'_>, packet: &Packet<A>) -> Way {
     let Some(skb) = skb.with_room_for_ethernet() else {
         return Way::Stack;
     };
-    if let Err(reason) = translate::skb_ttl(skb.skb(), packet) {
+    if let Err(reason) = translate::skb_ttl(&skb, packet) {
         return dropped(reason);
     }
     // SAFETY: the parameters are of that size and on the stack (5.10).

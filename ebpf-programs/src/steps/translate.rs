@@ -11,6 +11,7 @@ use ebpf_abi::{Be16, ConntrackValue, DropReason, NextHop, Protocol, checksum};
 
 use crate::access::{copy, header};
 use crate::family::Ip;
+use crate::hook::Skb;
 
 /// What one hop less adds to a header checksum: the TTL is the first byte of its 16-bit word.
 const ONE_HOP: u32 = Be16::new(0x0100).0 as u32;
@@ -168,17 +169,23 @@ pub fn segment_size<A: Ip>(
 
 /// Takes one hop off a buffer's TTL.
 #[inline(always)]
-pub fn skb_ttl<A: Ip>(skb: *mut __sk_buff, packet: &Packet<A>) -> Result<(), DropReason> {
-    // SAFETY: as above.
-    let failed = unsafe {
-        A::CHECKSUM_OFFSET.is_some_and(|offset| {
-            let offset = (ETHERNET_LEN + offset) as u32;
-            bpf_l3_csum_replace(skb, offset, 0, checksum::delta(ONE_HOP, 0).into(), 0) != 0
-        }) || store_network::<A, _>(
-            skb,
-            (ETHERNET_LEN + A::TTL_OFFSET) as u32,
-            &(packet.ttl - 1),
-        )
+pub fn skb_ttl<A: Ip>(skb: &Skb<'_>, packet: &Packet<A>) -> Result<(), DropReason> {
+    let offset = ETHERNET_LEN + A::TTL_OFFSET;
+    let failed = if A::CHECKSUM_OFFSET.is_some() {
+        // The checksum follows the TTL and the protocol: one store for all costs less than the helper for
+        // sums, and a sum over the packet stays as it is.
+        let next = skb.bytes().read::<[u16; 2]>(offset).map(|[hops, sum]| {
+            let delta = checksum::delta(ONE_HOP, 0);
+            [
+                hops.wrapping_sub(ONE_HOP as u16),
+                checksum::update(sum, delta),
+            ]
+        });
+        // SAFETY: the buffer's context is valid.
+        next.is_none_or(|next| unsafe { store(skb.skb(), offset as u32, &next, 0) })
+    } else {
+        // SAFETY: as above.
+        unsafe { store_network::<A, _>(skb.skb(), offset as u32, &(packet.ttl - 1)) }
     };
     if failed {
         Err(DropReason::WriteFailed)

@@ -10,7 +10,9 @@
 //! - [`load`]: what is sent.
 //! - `report`: figures.
 //! - [`scale`]: an agent among many nodes.
+//! - `bounds`: what the figures have to keep to.
 
+mod bounds;
 pub mod load;
 pub mod pair;
 mod report;
@@ -19,7 +21,7 @@ pub mod scale;
 use std::path::Path;
 use std::time::Duration;
 
-use anyhow::{Context, Result};
+use anyhow::{Context, Result, ensure};
 
 use load::Load;
 use pair::{Pair, Program};
@@ -30,7 +32,8 @@ const ROUNDS: usize = 7;
 /// Length of one measurement.
 const LENGTH: Duration = Duration::from_secs(1);
 
-/// Runs all loads, prints a row for each and writes them to `json` if wanted.
+/// Runs all loads, prints a row for each and writes them to `json` if wanted. Fails if a figure does
+/// not keep to its bound.
 pub fn run(json: Option<&Path>) -> Result<()> {
     let report = measure()?;
     print!("{report}");
@@ -38,6 +41,8 @@ pub fn run(json: Option<&Path>) -> Result<()> {
         let text = serde_json::to_string_pretty(&report)?;
         std::fs::write(path, text).with_context(|| format!("cannot write {}", path.display()))?;
     }
+    let exceeded = bounds::exceeded(&report);
+    ensure!(exceeded.is_empty(), "{}", exceeded.join("; "));
     Ok(())
 }
 

@@ -19,6 +19,8 @@ mod removal;
 mod rotation;
 #[path = "encryption/services.rs"]
 mod services;
+#[path = "encryption/single_pods.rs"]
+mod single_pods;
 #[path = "encryption/sizes.rs"]
 mod sizes;
 #[path = "encryption/stock.rs"]

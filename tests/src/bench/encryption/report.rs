@@ -61,6 +61,16 @@ impl Report {
             scale,
         }
     }
+
+    /// Of each load its name and Weir's median throughput through that of boringtun.
+    pub fn ratios(&self) -> impl Iterator<Item = (&'static str, f64)> {
+        self.rows.iter().map(|row| (row.load, row.ratio))
+    }
+
+    /// What an agent among many nodes took.
+    pub fn scale(&self) -> &Scale {
+        &self.scale
+    }
 }
 
 impl Figures {
