@@ -12,6 +12,7 @@ use ebpf_abi::{Addr4, Addr6, ConntrackValue, Counter, DatapathConfig, DropReason
 
 use crate::access::{config, count, entry, same};
 use crate::emit;
+use crate::encryption::Receiver;
 use crate::family::Ip;
 use crate::hook::{EthernetHook, Hook, Skb};
 use crate::host_routing;
@@ -31,8 +32,10 @@ pub enum Place {
 /// What becomes of a packet. Only `main.rs` knows the kernel's codes for it.
 #[must_use]
 pub enum Verdict {
-    /// On to the next hook, changed or not.
+    /// On to the next hook, as it came.
     Pass,
+    /// Likewise, for another receiver than it came for, or from another sender.
+    Translated,
     /// Back out of the interface it came in by.
     Transmit,
     /// As a redirect helper said.
@@ -59,20 +62,26 @@ pub fn frame<H: EthernetHook>(hook: &H, place: Place) -> Verdict {
     }
 }
 
-/// Balances a buffer and, if it goes on to the stack, observes it as it then is.
+/// Balances a buffer and, if it goes on to the stack, observes it as it then is. `receiver` is the one that
+/// it came for.
 #[inline(always)]
-pub fn then_observe(skb: &Skb<'_>, place: Place, point: ObservationPoint) -> Verdict {
+pub fn then_observe(
+    skb: &Skb<'_>,
+    place: Place,
+    point: ObservationPoint,
+    receiver: Receiver,
+) -> Verdict {
     if skb.has_vlan_tag() {
         return left_alone(skb, Unbalanced::Vlan);
     }
     let frame = skb.frame();
     match packet::network_protocol(&frame) {
         Ok(ethertype::IPV4) => match packet::parse_ipv4(&frame) {
-            Ok(mut packet) => packet_in_then_observe(skb, &mut packet, place, point),
+            Ok(mut packet) => packet_in_then_observe(skb, &mut packet, place, point, receiver),
             Err(reason) => left_alone(skb, reason),
         },
         Ok(ethertype::IPV6) => match packet::parse_ipv6(&frame) {
-            Ok(mut packet) => packet_in_then_observe(skb, &mut packet, place, point),
+            Ok(mut packet) => packet_in_then_observe(skb, &mut packet, place, point, receiver),
             Err(reason) => left_alone(skb, reason),
         },
         Ok(_) => Verdict::Pass,
@@ -86,15 +95,18 @@ fn packet_in_then_observe<A: Ip>(
     packet: &mut Packet<A>,
     place: Place,
     point: ObservationPoint,
+    receiver: Receiver,
 ) -> Verdict {
-    let verdict = packet_in(skb, packet, place);
-    if let Verdict::Pass = verdict {
-        observe::packet(skb, packet, point);
-        if place == Place::Pod {
-            return host_routing::into_device(skb, packet).into();
-        }
+    let receiver = match packet_in(skb, packet, place) {
+        Verdict::Pass => receiver,
+        Verdict::Translated => Receiver::UNKNOWN,
+        other => return other,
+    };
+    observe::packet(skb, packet, point);
+    match place {
+        Place::Uplink => Verdict::Pass,
+        Place::Pod => host_routing::into_device(skb, packet, receiver).into(),
     }
-    verdict
 }
 
 /// Observes a buffer on its way out and translates it back if it answers a client of a service.
@@ -189,7 +201,7 @@ fn forward<A: Ip, H: EthernetHook>(
 ) -> Result<Verdict, DropReason> {
     let verdict = if entry.kind == ConntrackKind::TO_LOCAL {
         hook.translate(packet, entry)?;
-        Verdict::Pass
+        Verdict::Translated
     } else if packet.ttl <= 1 {
         count(Counter::PassedTtl);
         return Ok(Verdict::Pass);

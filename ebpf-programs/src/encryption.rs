@@ -117,31 +117,60 @@ pub fn stops_at_uplink(skb: &Skb<'_>) -> bool {
     stopped
 }
 
-/// True if a pod's buffer was dropped because its receiver is a pod or a node that is known and that
-/// nobody has a key of.
-#[inline(always)]
-pub fn stops_at_pod(skb: &Skb<'_>) -> bool {
-    let Some(config) = active() else { return false };
-    if config.flags & DatapathConfig::STRICT == 0 {
-        return false;
+/// What is known of a packet's receiver: flags as in [`IpcacheValue`]. A number, as functions that are not
+/// inlined return one.
+#[derive(Clone, Copy, PartialEq, Eq)]
+#[repr(transparent)]
+pub struct Receiver(u32);
+
+impl Receiver {
+    /// Nothing, or nobody has looked yet.
+    pub const UNKNOWN: Self = Self(0);
+    /// A pod or a node that is known and that nobody has a key of. The packet was dropped.
+    pub const UNREACHABLE: Self = Self(u32::MAX);
+
+    /// Looks at whose address it is unless that is known.
+    #[inline(always)]
+    pub fn or_look_up<A: Ip>(self, destination: &A) -> Self {
+        if self != Self::UNKNOWN {
+            return self;
+        }
+        A::ipcache(destination).map_or(Self::UNKNOWN, |known| Self(known.flags))
     }
+
+    /// True if it is a pod of another node, which is a peer.
+    #[inline(always)]
+    pub fn is_pod_of_peer(self) -> bool {
+        const POD_OF_PEER: u32 = IpcacheValue::POD | IpcacheValue::PEER;
+        self.0 & (POD_OF_PEER | IpcacheValue::LOCAL) == POD_OF_PEER
+    }
+}
+
+/// Whom a pod's buffer is for, if encryption is strict: it was dropped if that is
+/// [`Receiver::UNREACHABLE`].
+#[inline(always)]
+pub fn receiver(skb: &Skb<'_>) -> Receiver {
+    let Some(config) = active().filter(|it| it.flags & DatapathConfig::STRICT != 0) else {
+        return Receiver::UNKNOWN;
+    };
     let frame = skb.bytes();
     let Some((protocol, start)) = packet::network_header(&frame) else {
-        return false;
+        return Receiver::UNKNOWN;
     };
-    let stopped = match protocol {
+    let receiver = match protocol {
         ethertype::IPV4 => frame
             .read(start)
-            .is_some_and(|ip: Ipv4Header| has_no_peer(skb, &ip.destination)),
+            .map(|ip: Ipv4Header| peer_of(skb, &ip.destination)),
         ethertype::IPV6 => frame
             .read(start)
-            .is_some_and(|ip: Ipv6Header| has_no_peer(skb, &ip.destination)),
-        _ => false,
+            .map(|ip: Ipv6Header| peer_of(skb, &ip.destination)),
+        _ => None,
     };
-    if stopped {
+    let receiver = receiver.unwrap_or(Receiver::UNKNOWN);
+    if receiver == Receiver::UNREACHABLE {
         report_drop(skb);
     }
-    stopped
+    receiver
 }
 
 /// Counts and observes a buffer that is about to be encrypted.
@@ -217,7 +246,7 @@ fn send_answer(skb: &BareSkb<'_>) -> u32 {
     match balance::frame(&skb, Place::Uplink) {
         Verdict::Redirect(code) => code,
         // Its connection was forgotten in this very moment; the stack could not read the frame.
-        Verdict::Pass => {
+        Verdict::Pass | Verdict::Translated => {
             count(Counter::DropNoRoute);
             0
         }
@@ -250,16 +279,16 @@ fn leaves_in_clear<A: Ip>(
 }
 
 #[inline(never)]
-fn has_no_peer<A: Ip>(skb: &Skb<'_>, destination: &A) -> bool {
+fn peer_of<A: Ip>(skb: &Skb<'_>, destination: &A) -> Receiver {
     const REACHABLE: u32 = IpcacheValue::LOCAL | IpcacheValue::PEER | IpcacheValue::CLEAR_ALLOWED;
     let Some(known) = A::ipcache(destination) else {
-        return false;
+        return Receiver::UNKNOWN;
     };
     if known.has(REACHABLE) {
-        return false;
+        return Receiver(known.flags);
     }
     account(skb, known.node, TrafficPath::DROPPED);
-    true
+    Receiver::UNREACHABLE
 }
 
 #[inline(never)]

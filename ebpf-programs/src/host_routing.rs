@@ -10,10 +10,11 @@ use core::mem::size_of;
 use aya_ebpf::bindings::TC_ACT_REDIRECT;
 use aya_ebpf::helpers::generated::{bpf_redirect, bpf_redirect_neigh};
 use ebpf_abi::packet::{ETHERNET_LEN, Packet};
-use ebpf_abi::{DatapathConfig, DropReason, IpcacheValue};
+use ebpf_abi::{DatapathConfig, DropReason};
 
 use crate::access::{count, settings};
 use crate::balance::Verdict;
+use crate::encryption::Receiver;
 use crate::family::Ip;
 use crate::hook::{BareSkb, Skb};
 use crate::steps::route::{self, NeighbourAddress};
@@ -49,16 +50,19 @@ fn active() -> Option<&'static DatapathConfig> {
 
 /// Sends what a pod sends to a pod of a peer into the device.
 #[inline(always)]
-pub fn into_device<A: Ip>(skb: &Skb<'_>, packet: &Packet<A>) -> Way {
-    active().map_or(Way::Stack, |config| encrypt(skb, packet, config))
+pub fn into_device<A: Ip>(skb: &Skb<'_>, packet: &Packet<A>, receiver: Receiver) -> Way {
+    active().map_or(Way::Stack, |config| encrypt(skb, packet, receiver, config))
 }
 
 #[inline(never)]
-fn encrypt<A: Ip>(skb: &Skb<'_>, packet: &Packet<A>, config: &DatapathConfig) -> Way {
-    const POD_OF_PEER: u32 = IpcacheValue::POD | IpcacheValue::PEER;
-    let is_to_peer = A::ipcache(&packet.tuple.destination)
-        .is_some_and(|known| known.flags & (POD_OF_PEER | IpcacheValue::LOCAL) == POD_OF_PEER);
-    if !is_to_peer
+fn encrypt<A: Ip>(
+    skb: &Skb<'_>,
+    packet: &Packet<A>,
+    receiver: Receiver,
+    config: &DatapathConfig,
+) -> Way {
+    let receiver = receiver.or_look_up(&packet.tuple.destination);
+    if !receiver.is_pod_of_peer()
         || config.encrypted_ifindex == 0
         || skb.segment_len() > config.encrypted_mtu_least
         || !is_ordinary(packet, ETHERNET_LEN)

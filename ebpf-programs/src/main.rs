@@ -63,12 +63,13 @@ use aya_ebpf::programs::{SockAddrContext, TcContext, XdpContext};
 
 use balance::{Place, Verdict};
 use ebpf_abi::event::ObservationPoint;
+use encryption::Receiver;
 use hook::{BareSkb, Skb, XdpFrame};
 
 #[xdp]
 pub fn xdp_uplink(ctx: XdpContext) -> u32 {
     match balance::frame(&XdpFrame::new(&ctx), Place::Uplink) {
-        Verdict::Pass => xdp_action::XDP_PASS,
+        Verdict::Pass | Verdict::Translated => xdp_action::XDP_PASS,
         Verdict::Transmit => xdp_action::XDP_TX,
         Verdict::Redirect(code) => code,
         Verdict::Drop => xdp_action::XDP_DROP,
@@ -86,6 +87,7 @@ pub fn tc_uplink_in(ctx: TcContext) -> i32 {
         &skb,
         Place::Uplink,
         ObservationPoint::TO_HOST,
+        Receiver::UNKNOWN,
     ))
 }
 
@@ -109,13 +111,15 @@ pub fn tc_uplink_out(ctx: TcContext) -> i32 {
 pub fn tc_pod_from(ctx: TcContext) -> i32 {
     let skb = Skb::new(&ctx);
     skb.pull_headers();
-    if encryption::stops_at_pod(&skb) {
+    let receiver = encryption::receiver(&skb);
+    if receiver == Receiver::UNREACHABLE {
         return TC_ACT_SHOT;
     }
     tc_code(balance::then_observe(
         &skb,
         Place::Pod,
         ObservationPoint::FROM_ENDPOINT,
+        receiver,
     ))
 }
 
@@ -143,7 +147,7 @@ pub fn tc_wireguard_out(ctx: TcContext) -> i32 {
 fn tc_code(verdict: Verdict) -> i32 {
     match verdict {
         // TC programs never bounce a packet themselves; `Transmit` is XDP's.
-        Verdict::Pass | Verdict::Transmit => TC_ACT_OK,
+        Verdict::Pass | Verdict::Translated | Verdict::Transmit => TC_ACT_OK,
         Verdict::Redirect(code) => code as i32,
         Verdict::Drop => TC_ACT_SHOT,
     }
