@@ -150,9 +150,9 @@ impl Receiver {
 /// [`Receiver::UNREACHABLE`].
 #[inline(always)]
 pub fn receiver(skb: &Skb<'_>) -> Receiver {
-    let Some(config) = active().filter(|it| it.flags & DatapathConfig::STRICT != 0) else {
+    if !active().is_some_and(|config| config.flags & DatapathConfig::STRICT != 0) {
         return Receiver::UNKNOWN;
-    };
+    }
     let frame = skb.bytes();
     let Some((protocol, start)) = packet::network_header(&frame) else {
         return Receiver::UNKNOWN;

@@ -86,9 +86,9 @@ fn an_uplink_lets_out_only_what_may_leave_in_clear_text() {
             }
             // As of a bridge that the node's own pods hang on.
             let on_link = if of.remote.is_ipv4() {
-                "192.0.2.77:53"
+                "10.1.8.77:53"
             } else {
-                "[2001:db8:1::77]:53"
+                "[2001:db8:a:8::77]:53"
             };
             let on_link: SocketAddr = on_link.parse().unwrap();
             node.know(on_link.ip(), To::POD | To::LOCAL);

@@ -134,6 +134,7 @@ route add 10.1.1.0/24 dev pods
 route add 10.1.2.0/24 via 192.0.2.2 dev {uplink}
 route add 10.1.3.0/24 via 192.0.2.3 dev {uplink}
 route add 10.1.4.0/24 via 198.18.0.2 dev other
+route add 10.1.8.0/24 dev {uplink}
 ";
 
 const ROUTES6: &str = "
@@ -147,6 +148,7 @@ route add 2001:db8:a:1::/64 dev pods
 route add 2001:db8:a:2::/64 via 2001:db8:1::2 dev {uplink}
 route add 2001:db8:a:3::/64 via 2001:db8:1::3 dev {uplink}
 route add 2001:db8:a:4::/64 via 2001:db8:18::2 dev other
+route add 2001:db8:a:8::/64 dev {uplink}
 ";
 
 /// The uplink and its neighbours.
