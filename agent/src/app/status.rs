@@ -171,6 +171,13 @@ impl Status {
                     .to_owned(),
             );
         }
+        if is_ready && has_uplink && self.settings.generation() == 0 {
+            failures.push(
+                "no uplink has an address, so nothing is balanced and no flow is seen: give one \
+                 to it, or name another interface in devices.uplinks"
+                    .to_owned(),
+            );
+        }
         failures.extend(refused.iter().map(|text| format!("not attached to {text}")));
         if let Some(reason) = &self.untranslated {
             failures.push(format!(

@@ -199,13 +199,24 @@ impl Table {
     fn source(&self, on_uplinks: &[LinkAddress], candidates: &[LinkAddress]) -> UplinkAddresses {
         let named = self.node_addresses.iter().copied();
         let named = named.filter(|address| {
-            (self.are_named || !self.is_node_known) && holds(on_uplinks, *address)
+            let is_held = holds(on_uplinks, *address) || self.is_on_loopback(*address);
+            (self.are_named || !self.is_node_known) && is_held
         });
         let before = self.in_use.source.all();
         let before = before.filter(|address| self.is_among_the_first(*address, candidates));
         let others = candidates.iter().map(|found| found.address);
         let ranked: Vec<IpAddr> = named.chain(before).chain(others).collect();
         UplinkAddresses::first_of(&ranked)
+    }
+
+    /// Whether a loopback device has the address, as where routes to the node are told by BGP.
+    fn is_on_loopback(&self, address: IpAddr) -> bool {
+        let mut holders = self.addresses.iter().filter(|it| it.address == address);
+        holders.any(|it| {
+            self.links
+                .get(&it.ifindex)
+                .is_some_and(|link| link.loopback)
+        })
     }
 
     /// Whether no candidate of its family is on an uplink with a default route while it is not.

@@ -259,6 +259,21 @@ fn connections_start_where_the_node_object_says_in_its_order() {
     assert_eq!(source(&mut table), both("10.0.0.1", "2001:db8::1"));
 }
 
+/// As where routes to the node are told by BGP: uplinks may have no address at all.
+#[test]
+fn the_node_objects_address_may_be_on_loopback() {
+    let mut table = Table::new(selector(&["eth*"], &[]), Vec::new());
+    let loopback = Link {
+        loopback: true,
+        ..ethernet(1, "lo")
+    };
+    table.replace_links(vec![loopback, ethernet(2, "eth0"), ethernet(3, "dummy0")]);
+    table.replace_addresses(vec![on(1, "192.0.2.1"), on(3, "198.51.100.7")]);
+    table.replace_node_addresses(addresses(&["198.51.100.7", "192.0.2.1"]));
+    let found = source(&mut table);
+    assert_eq!((found.v4, found.v6), ("192.0.2.1".parse().ok(), None));
+}
+
 #[test]
 fn connections_follow_a_default_route_that_moves_where_no_node_object_says_otherwise() {
     for adopted in [addresses(&[]), addresses(&["192.0.2.1", "2001:db8:1::1"])] {
