@@ -10,6 +10,7 @@
 //! another; a range that is known to be a node's stays guarded also while that node is no peer.
 
 pub mod nodes;
+mod pod_addresses;
 pub mod ranges;
 pub mod routes;
 

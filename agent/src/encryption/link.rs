@@ -5,7 +5,8 @@ use std::io;
 use std::net::Ipv4Addr;
 
 use futures::TryStreamExt;
-use netlink_packet_route::address::AddressScope;
+use netlink_packet_route::AddressFamily;
+use netlink_packet_route::address::{AddressAttribute, AddressMessage, AddressScope};
 use netlink_packet_route::link::{LinkAttribute, LinkFlags, LinkInfo, LinkMessage};
 use rtnetlink::{Handle, LinkGetRequest, LinkUnspec, LinkWireguard};
 use tokio::task::JoinHandle;
@@ -107,15 +108,34 @@ impl Netlink {
             .await
     }
 
-    /// Gives an interface an address that nothing is sent from: it is known to this host alone. That it is
-    /// there already is fine.
-    pub async fn add_host_address(&self, index: IfIndex, address: Ipv4Addr) -> io::Result<()> {
-        let mut request = self.handle.address().add(index.0, address.into(), 32);
-        request.message_mut().header.scope = AddressScope::Host;
-        match request.execute().await.map_err(io_error) {
-            Err(error) if error.raw_os_error() != Some(libc::EEXIST) => Err(error),
-            _ => Ok(()),
+    /// Gives an interface this IPv4 address alone, without a subnet.
+    pub async fn set_address(
+        &self,
+        index: IfIndex,
+        address: Ipv4Addr,
+        scope: AddressScope,
+    ) -> io::Result<()> {
+        let all = self.handle.address().get().execute().try_collect().await;
+        let all: Vec<AddressMessage> = all.map_err(io_error)?;
+        let mut is_there = false;
+        for message in all {
+            if message.header.index != index.0 || message.header.family != AddressFamily::Inet {
+                continue;
+            }
+            let is_same = |it: &AddressAttribute| *it == AddressAttribute::Local(address.into());
+            if message.header.scope == scope && message.attributes.iter().any(is_same) {
+                is_there = true;
+            } else {
+                let removed = self.handle.address().del(message).execute().await;
+                removed.map_err(io_error)?;
+            }
         }
+        if is_there {
+            return Ok(());
+        }
+        let mut request = self.handle.address().add(index.0, address.into(), 32);
+        request.message_mut().header.scope = scope;
+        request.execute().await.map_err(io_error)
     }
 
     /// Removes an interface; that it is gone already is fine.

@@ -16,7 +16,7 @@ mod remove;
 mod route;
 
 use std::collections::BTreeSet;
-use std::net::IpAddr;
+use std::net::{IpAddr, Ipv4Addr};
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -33,7 +33,7 @@ use super::key::{ClusterSecret, KeyStore, PublicKey};
 use super::link::{IfIndex, Netlink};
 use super::path_mtu::PathWatch;
 use super::published::Publication;
-use super::routing::Routing;
+use super::routing::{Routing, RuleWatch};
 use super::settings::HostSettings;
 use super::snapshot::Snapshot;
 use super::snapshot::handle::{EncryptionHandle, Reporter};
@@ -106,6 +106,8 @@ pub struct Encryption<A> {
     routed: Option<Routing>,
     /// Somebody may have changed them since.
     routes_may_differ: bool,
+    /// The address that the device was given last, with its settings; `None` if these may differ by now.
+    prepared_with: Option<Ipv4Addr>,
     datapath: Settings,
     attach: A,
     handshakes: HandshakeWatch,
@@ -168,6 +170,7 @@ impl<A: AttachDevice> Encryption<A> {
             present: None,
             routed: None,
             routes_may_differ: true,
+            prepared_with: None,
             config: encryption,
             kernel_can,
             settings,
@@ -191,6 +194,7 @@ impl<A: AttachDevice> Encryption<A> {
         self.device.iter().for_each(Device::forget);
         self.present = None;
         self.routes_may_differ = true;
+        self.prepared_with = None;
     }
 
     /// Brings everything in step.
@@ -235,6 +239,7 @@ impl<A: AttachDevice> Encryption<A> {
             index: device.index(),
             source: self.datapath.addresses(),
             tunnels: &tunnels,
+            has_ipv6: self.host.has_ipv6(),
             waited_for: &waited_for,
         };
         let wanted = routes::routing(&desired, to_device, &self.config)?;
@@ -299,6 +304,7 @@ pub async fn run<A: AttachDevice>(
         () = stop.cancelled() => return Ok(()),
         synced = trigger.synced.wait_for(|synced| *synced) => { synced?; }
     }
+    let mut rules = RuleWatch::start().context("following the rules")?;
     let mut revision = trigger.state.subscribe();
     let Reporter {
         snapshots,
@@ -352,6 +358,12 @@ pub async fn run<A: AttachDevice>(
             changed = trigger.addresses.changed() => changed?,
             () = encryption.device_lost() => continue,
             () = encryption.key_comes_into_use(&awaited) => continue,
+            // Packets that they led into the device may have another way now.
+            () = rules.lost() => {
+                rules.forget();
+                encryption.look_again();
+                continue;
+            }
             () = tokio::time::sleep(pause) => {}
         }
         tokio::select! {

@@ -8,6 +8,7 @@
 mod plan;
 mod route_message;
 mod rule_message;
+mod rule_watch;
 
 use std::fmt;
 use std::io;
@@ -23,6 +24,7 @@ use super::link::{IfIndex, Netlink, io_error};
 use super::values::{FirewallMark, Port, Prefix, RouteTable, RulePriority};
 
 pub use plan::{RoutingChange, plan};
+pub use rule_watch::RuleWatch;
 
 /// Number by which rules and routes are known as ours (`ip route` shows it as `proto 119`).
 pub const PROTOCOL: u8 = 119;

@@ -90,6 +90,11 @@ impl HostSettings {
         }
     }
 
+    /// Whether there is IPv6: the kernel may lack it, or have been started without (`ipv6.disable=1`).
+    pub fn has_ipv6(&self) -> bool {
+        self.root.join("ipv6").is_dir()
+    }
+
     /// Sets what our own device needs; returns which settings that changed.
     ///
     /// # Errors

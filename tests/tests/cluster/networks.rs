@@ -3,15 +3,17 @@
 
 use std::collections::BTreeSet;
 use std::fs;
+use std::time::Duration;
 
 use anyhow::{Result, ensure};
-use serde_json::json;
+use serde_json::{Value, json};
 use weir_tests::agent::AgentConfig;
 use weir_tests::cluster::Node;
 use weir_tests::plan::UPLINK;
 use weir_tests::traffic::server::HTTP_PORT;
 use weir_tests::{Cluster, wait};
 
+use crate::encryption::encrypting;
 use crate::setting::{NODE_PORT, SOON, backends, ordinary, wait_for_web, web};
 
 /// Interface of a node to the network of its default route.
@@ -53,6 +55,50 @@ fn the_network_that_the_node_object_names_is_served() -> Result<()> {
     agent.wait_ready()?;
     has_both_uplinks(node)?;
     answers_its_node_port(&cluster, node)
+}
+
+/// Encrypted, a plugin that masquerades has it done at our device; and an address on loopback comes first of
+/// all, as where one is told by BGP.
+#[test]
+fn pods_reach_other_nodes_masqueraded() -> Result<()> {
+    let builder = ordinary("masquerade").agents(encrypting(Value::Null));
+    let cluster = builder.agents_later().start()?;
+    let [node1, node2] = [cluster.node("node1")?, cluster.node("node2")?];
+    node1.ip("addr add 192.0.2.77/32 dev lo")?;
+    masquerade(node1)?;
+    // Node2 answers a node, in clear text: on the way back that is not where the pod's packets left by.
+    node1.output(
+        "sysctl",
+        &["-qw", &format!("net.ipv4.conf.{UPLINK}.rp_filter=2")],
+    )?;
+    cluster.start_agents()?;
+    cluster.serve()?;
+    node2.serve()?;
+    cluster.distribute_keys()?;
+    let asker = cluster.pod("asker")?;
+    wait::until("node2 to answer", SOON, || {
+        let asked = asker.http(node2.address().v4.into(), HTTP_PORT).requests(1);
+        let report = asked.timeout(Duration::from_millis(500)).run()?;
+        ensure!(report.failed == 0, "{report:?}");
+        let seen = report
+            .clients
+            .iter()
+            .all(|it| node1.address().contains(*it));
+        ensure!(seen, "not masqueraded: {report:?}");
+        Ok(())
+    })
+}
+
+/// What pods send elsewhere than to pods comes from the node, as with most plugins.
+fn masquerade(node: &Node) -> Result<()> {
+    for rule in [
+        "add table ip cni",
+        "add chain ip cni out { type nat hook postrouting priority srcnat ; }",
+        "add rule ip cni out ip saddr 10.244.0.0/16 ip daddr != 10.244.0.0/16 masquerade",
+    ] {
+        node.output("nft", &rule.split(' ').collect::<Vec<_>>())?;
+    }
+    Ok(())
 }
 
 /// Gives a node a network where nobody answers, and its default routes to that.

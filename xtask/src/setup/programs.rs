@@ -17,7 +17,7 @@ const fn program(name: &'static str, package: &'static str, why: &'static str) -
 }
 
 /// What clusters of network namespaces need.
-pub const NETWORK: [Program; 6] = [
+pub const NETWORK: [Program; 7] = [
     program(
         "ip",
         "iproute2",
@@ -44,6 +44,7 @@ pub const NETWORK: [Program; 6] = [
         "is a WireGuard of others where the kernel has none",
     ),
     program("dnsmasq", "dnsmasq-base", "is the DNS server of a cluster"),
+    program("nft", "nftables", "masquerades as CNI plugins do"),
 ];
 
 /// What virtual machines need beside the emulator, see [`crate::vm::emulator`].

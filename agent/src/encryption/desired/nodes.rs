@@ -8,6 +8,7 @@ use std::collections::{BTreeMap, HashMap};
 use std::net::{IpAddr, SocketAddr};
 
 use super::Inputs;
+use super::pod_addresses::PodAddresses;
 use crate::config::EndpointFamily;
 use crate::encryption::Prefix;
 use crate::encryption::key::PublicKey;
@@ -23,7 +24,7 @@ pub struct Member {
     pub name: String,
     /// Whether and how it is reached.
     pub standing: Standing,
-    /// Its pods: ranges, or single addresses where its Node names no ranges.
+    /// Its pods: ranges, or single addresses where its Node names no ranges, or its pods are elsewhere.
     pub pods: Vec<Prefix>,
     /// Its own addresses.
     pub addresses: Vec<IpAddr>,
@@ -80,17 +81,20 @@ pub fn members<'a>(state: &'a ClusterState, inputs: &Inputs<'a>) -> (Vec<Member>
             .flatten()
             .map(|key| (key, inputs.node_name)),
     );
-    let pods = pods_of_nodes_without_ranges(state);
-    let (own, others): (Vec<&Node>, Vec<&Node>) =
-        nodes.iter().partition(|node| node.name == inputs.node_name);
-    let members = own.into_iter().chain(others).map(|node| Member {
+    let pods = PodAddresses::by_node(state);
+    // This node's before all others'.
+    nodes.sort_by_key(|node| node.name != inputs.node_name);
+    let members = nodes.iter().map(|node| Member {
         name: node.name.clone(),
         pods: claims.take_pods(node, pods.get(node.name.as_str())),
         addresses: claims.addresses_of(node),
         standing: claims.standing(node, inputs),
         excepted: is_excepted(node, inputs),
     });
-    let members = members.collect();
+    let mut members: Vec<Member> = members.collect();
+    for (member, node) in members.iter_mut().zip(&nodes) {
+        member.pods.extend(claims.take_pods_elsewhere(node, &pods));
+    }
     (members, claims.problems)
 }
 
@@ -100,22 +104,6 @@ fn age_rank(node: &Node) -> (bool, i64) {
         node.created_at_seconds.is_none(),
         node.created_at_seconds.unwrap_or_default(),
     )
-}
-
-/// Addresses of the pods of those nodes whose Node names no ranges.
-fn pods_of_nodes_without_ranges(state: &ClusterState) -> BTreeMap<&str, Vec<Prefix>> {
-    let mut pods: BTreeMap<&str, Vec<Prefix>> = BTreeMap::new();
-    for pod in state
-        .pods()
-        .filter(|pod| !pod.host_network && !pod.finished)
-    {
-        let node = pod.node_name.as_deref().and_then(|name| state.node(name));
-        if let Some(node) = node.filter(|node| node.pod_cidrs.is_empty()) {
-            let prefixes = pod.ips.iter().copied().map(Prefix::from);
-            pods.entry(&node.name).or_default().extend(prefixes);
-        }
-    }
-    pods
 }
 
 fn is_excepted(node: &Node, inputs: &Inputs<'_>) -> bool {
@@ -132,6 +120,8 @@ struct Claims<'a> {
     addresses: BTreeMap<IpAddr, &'a str>,
     /// By first address; no two overlap.
     pods: BTreeMap<IpAddr, (Prefix, &'a str)>,
+    /// Pods outside of the ranges of their nodes.
+    elsewhere: BTreeMap<IpAddr, &'a str>,
     keys: HashMap<PublicKey, &'a str>,
     /// The families in which this node has an address, IPv4 first.
     own_families: [bool; 2],
@@ -173,11 +163,12 @@ impl<'a> Claims<'a> {
     }
 
     /// The node's pods but those that an older node has, or that are none.
-    fn take_pods(&mut self, node: &'a Node, single: Option<&Vec<Prefix>>) -> Vec<Prefix> {
+    fn take_pods(&mut self, node: &'a Node, pods: Option<&PodAddresses>) -> Vec<Prefix> {
+        let are_elsewhere = |ipv6| pods.is_some_and(|pods| pods.are_elsewhere(ipv6));
         let ranges = node.pod_cidrs.iter().copied().map(Prefix::from);
-        let mut claimed: Vec<_> = ranges
-            .chain(single.into_iter().flatten().copied())
-            .collect();
+        let ranges = ranges.filter(|range| !are_elsewhere(!range.is_ipv4()));
+        let single = pods.into_iter().flat_map(|pods| pods.without_ranges(node));
+        let mut claimed: Vec<_> = ranges.chain(single.map(Prefix::from)).collect();
         // The widest first: what lies in another range of the node would come between that and the claims
         // of others, which are compared with their neighbours alone.
         claimed.sort_by_key(|prefix| prefix.length());
@@ -194,6 +185,47 @@ impl<'a> Claims<'a> {
                 }
                 Some(message) => self.problems.push(problem(node, "spec.podCIDRs", message)),
             }
+        }
+        taken
+    }
+
+    /// The pods that are outside of the ranges which the node's object names, but those that another node
+    /// has. In a range of another node they may lie as long as that has no pods there: it may be handed
+    /// out and not used.
+    fn take_pods_elsewhere(
+        &mut self,
+        node: &'a Node,
+        pods: &BTreeMap<&str, PodAddresses>,
+    ) -> Vec<Prefix> {
+        let mut taken = Vec::new();
+        let mut refused = Vec::new();
+        let own = pods.get(node.name.as_str());
+        for address in own.into_iter().flat_map(PodAddresses::elsewhere) {
+            let has_pods = |owner: &str| {
+                let pods = pods.get(owner);
+                pods.is_some_and(|pods| pods.confirm(address.is_ipv6()))
+            };
+            let holder = self.overlapping(address.into());
+            let holder = holder.filter(|(range, owner)| range.is_single() || has_pods(owner));
+            let same = self
+                .elsewhere
+                .get(&address)
+                .or(self.addresses.get(&address));
+            match holder.map(|(_, owner)| owner).or(same.copied()) {
+                Some(owner) if owner != node.name => refused.push((address, owner)),
+                _ => {
+                    self.elsewhere.insert(address, &node.name);
+                    taken.push(address.into());
+                }
+            }
+        }
+        if let [(address, owner), ..] = refused[..] {
+            let message = format!(
+                "{} of its pods have addresses outside of these that Node {owner} has, such as \
+                 {address}: nothing is sent to them",
+                refused.len()
+            );
+            self.problems.push(problem(node, "spec.podCIDRs", message));
         }
         taken
     }

@@ -3,7 +3,7 @@
 //! | place | rule | for |
 //! | --- | --- | --- |
 //! | first | marked as encrypted: main table | the device's own packets never enter it again |
-//! | +1 | from pods of this node: our table | pods to pods and to other nodes |
+//! | +1 | from ranges with pods of this node: our table | pods to pods and to other nodes |
 //! | +2 | to ranges with pods of other nodes: our table | the node, and clients whose connections it passes on |
 //! | +3 | to excepted nodes: main table | with encryption of nodes |
 //! | +4 | from and to excepted ports, from the device's own port: main table | with encryption of nodes |
@@ -19,7 +19,7 @@ use std::collections::BTreeSet;
 use std::net::IpAddr;
 
 use super::Desired;
-use super::nodes::Standing;
+use super::nodes::{Member, Standing};
 use crate::config;
 use crate::encryption::link::IfIndex;
 use crate::encryption::path_mtu::Tunnels;
@@ -40,6 +40,8 @@ pub struct Device<'a> {
     pub source: [Option<IpAddr>; 2],
     /// What fits into the tunnels.
     pub tunnels: &'a Tunnels,
+    /// Whether the kernel has IPv6, and it is not switched off.
+    pub has_ipv6: bool,
     /// Names of peers that no route leads to yet.
     pub waited_for: &'a BTreeSet<String>,
 }
@@ -81,11 +83,16 @@ pub fn routing(
         source: None,
         mtu: None,
     }));
+    let is_usable = |family| device.has_ipv6 || family == Family::V4;
+    routes.retain(|route| is_usable(Family::of(route.to)));
     let mut routing = Routing {
         routes: routes.into_iter().map(|it| (it.key(), it)).collect(),
         ..Routing::default()
     };
     let mut add = |family, place: u32, selector, action| -> Result<(), InvalidValue> {
+        if !is_usable(family) {
+            return Ok(());
+        }
         routing.rules.insert(Rule {
             family,
             priority: RulePriority::try_from(first + place)?,
@@ -114,12 +121,12 @@ pub fn routing(
             }
         }
     }
-    for pods in desired.this_node().iter().flat_map(|this| &this.pods) {
+    for range in ranges_with_own_pods(desired) {
         let selector = Selector {
-            from: Some(*pods),
+            from: Some(range),
             ..Selector::default()
         };
-        add(Family::of(*pods), 1, selector, into)?;
+        add(Family::of(range), 1, selector, into)?;
     }
     for range in ranges_with_pods_of_peers(desired) {
         let selector = Selector {
@@ -199,37 +206,54 @@ fn of_ports_in_clear(config: &config::Encryption) -> Result<Vec<Selector>, Inval
     Ok(selectors)
 }
 
-/// As few ranges as hold the pods of all peers, however many those are: rules are asked one by one, by each
-/// packet, and each that comes or goes has the kernel look its ways up anew. What lies between the pods finds
-/// no route in our table and goes on to the next rule. An address of a node might find one, and lies in none.
-fn ranges_with_pods_of_peers(desired: &Desired) -> BTreeSet<Prefix> {
+/// Ranges with the pods of all peers. What lies between them finds no route in our table and goes on to
+/// the next rule. An address of a node might find one, and lies in none.
+fn ranges_with_pods_of_peers(desired: &Desired) -> Vec<Prefix> {
+    let pods = desired.peer_nodes().flat_map(|it| &it.pods);
+    few_ranges(pods.copied().collect(), &addresses_of_nodes(desired))
+}
+
+/// Ranges with the pods of this node, and with nobody else's: what those send may find a route to a node in
+/// our table, which is not for them.
+fn ranges_with_own_pods(desired: &Desired) -> Vec<Prefix> {
+    let (own, others): (Vec<&Member>, Vec<&Member>) = desired
+        .members
+        .iter()
+        .partition(|member| member.standing == Standing::This);
+    let mut apart = addresses_of_nodes(desired);
+    let of_others = others.iter().flat_map(|it| &it.pods);
+    apart.extend(of_others.map(|pods| pods.address()));
+    let pods = own.iter().flat_map(|it| &it.pods);
+    few_ranges(pods.copied().collect(), &apart)
+}
+
+fn addresses_of_nodes(desired: &Desired) -> BTreeSet<IpAddr> {
     let addresses = desired.members.iter().flat_map(|it| &it.addresses);
-    let addresses: BTreeSet<IpAddr> = addresses.copied().collect();
-    // A rule to everywhere would be one of another kind.
-    let is_apart = |range: Prefix| {
-        let mut next = addresses.range(range.address()..);
+    addresses.copied().collect()
+}
+
+/// As few ranges as hold all of `pods` and nothing of what is `apart`, however many pods there are: rules
+/// are asked one by one, by each packet, and each that comes or goes has the kernel look its ways up anew.
+fn few_ranges(pods: BTreeSet<Prefix>, apart: &BTreeSet<IpAddr>) -> Vec<Prefix> {
+    let is_free = |range: Prefix| {
+        let mut next = apart.range(range.address()..);
+        // A rule about everything would be one of another kind.
         range.length() > 0 && !next.next().is_some_and(|address| range.contains(*address))
     };
-    let pods: BTreeSet<Prefix> = desired
-        .peer_nodes()
-        .flat_map(|it| &it.pods)
-        .copied()
-        .collect();
     let mut ranges: Vec<Prefix> = Vec::new();
     // In their order, so that those of one range follow one another.
     for pods in pods {
-        let with_last = ranges
-            .last()
-            .and_then(|last| last.and_wider().find(|it| it.covers(pods)));
+        let last = ranges.last().copied();
+        let with_last = last.and_then(|last| last.and_wider().find(|it| it.covers(pods)));
         match with_last {
-            Some(range) if is_apart(range) => {
+            Some(range) if Some(range) == last || is_free(range) => {
                 ranges.pop();
                 ranges.push(range);
             }
             _ => ranges.push(pods),
         }
     }
-    ranges.into_iter().collect()
+    ranges
 }
 
 fn excepted_addresses(desired: &Desired) -> impl Iterator<Item = IpAddr> {

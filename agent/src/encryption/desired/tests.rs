@@ -12,6 +12,7 @@ use crate::encryption::routing::{Routing, RuleAction};
 use crate::state::{Change, KEY_ANNOTATION, Node, Object};
 
 mod keys;
+mod pods;
 mod routes;
 
 /// A cluster in which `this` is the node of the agent.

@@ -1,10 +1,11 @@
 //! The device: made or adopted, with its key, its peers, its MTU and its programs.
 
-use std::net::Ipv4Addr;
+use std::net::{IpAddr, Ipv4Addr};
 use std::sync::Arc;
 use std::time::Duration;
 
 use anyhow::Context;
+use netlink_packet_route::address::AddressScope;
 
 use super::own_keys::OwnKeys;
 use super::{AttachDevice, Encryption, MTU_WITHOUT_PEERS};
@@ -17,10 +18,8 @@ use crate::encryption::path_mtu::Tunnels;
 use crate::encryption::peers;
 use crate::encryption::routing;
 
-/// An address for the device that means nothing. The filter on the reverse path, however loose, takes from a
-/// device without any only what it would send back there (`__fib_validate_source` in
-/// `net/ipv4/fib_frontend.c`): nothing from a peer that no route leads to yet.
-const DEVICE_ADDRESS: Ipv4Addr = Ipv4Addr::new(169, 254, 87, 82);
+/// Address of the device while the node's own is not known: it means nothing, and nothing is sent from it.
+const NO_ADDRESS: Ipv4Addr = Ipv4Addr::new(169, 254, 87, 82);
 /// How often it is looked whether the device is there: without it nothing of the pods passes.
 const DEVICE_INTERVAL: Duration = Duration::from_millis(100);
 
@@ -45,16 +44,11 @@ impl<A: AttachDevice> Encryption<A> {
             if !routing::is_there(&self.netlink).await? {
                 device.forget_peers().await?;
             }
-            self.host
-                .prepare_device(&self.settings.name)
-                .context("settings of the device")?;
-            self.netlink
-                .add_host_address(device.index(), DEVICE_ADDRESS)
-                .await
-                .context("giving the device an address")?;
+            self.prepared_with = None;
             tracing::info!(device = %self.settings.name, backend = %device.backend(), "device");
             self.device = Some(device);
         }
+        self.prepare_device().await?;
         let device = self.device.as_ref().context("the device was just made")?;
         device.set_mtu(&self.netlink, self.settings.mtu).await?;
         self.datapath
@@ -62,6 +56,32 @@ impl<A: AttachDevice> Encryption<A> {
             .context("writing the settings")?;
         self.attach
             .attach(self.settings.name.as_str(), device.index())
+    }
+
+    /// Gives the device its settings, which whoever applies the host's anew may have changed, and the node's
+    /// own IPv4 address: as which the CNI masquerades what pods send to other nodes, and which these know. For
+    /// a device without any the kernel takes the first address of whatever interface comes first
+    /// (`inet_select_addr` in `net/ipv4/devinet.c`), and the filter on the reverse path, however loose, lets in
+    /// only what it would send back there (`__fib_validate_source` in `net/ipv4/fib_frontend.c`): nothing from
+    /// a peer that no route leads to yet.
+    async fn prepare_device(&mut self) -> anyhow::Result<()> {
+        let (address, scope) = match self.datapath.addresses() {
+            [Some(IpAddr::V4(own)), _] => (own, AddressScope::Universe),
+            _ => (NO_ADDRESS, AddressScope::Host),
+        };
+        if self.prepared_with == Some(address) {
+            return Ok(());
+        }
+        self.host
+            .prepare_device(&self.settings.name)
+            .context("settings of the device")?;
+        let device = self.device.as_ref().context("the device was just made")?;
+        self.netlink
+            .set_address(device.index(), address, scope)
+            .await
+            .context("giving the device an address")?;
+        self.prepared_with = Some(address);
+        Ok(())
     }
 
     fn mtu(&self, of_tunnels: Option<u32>) -> u32 {

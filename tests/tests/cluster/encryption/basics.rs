@@ -1,5 +1,7 @@
 //! Encryption from the first packet on, without an agent, and gone without a trace.
 
+use std::time::{Duration, Instant};
+
 use anyhow::{Result, ensure};
 use serde_json::{Value, json};
 use weir_tests::plan::UPLINK;
@@ -121,6 +123,36 @@ fn a_device_that_is_lost_is_made_again() -> Result<()> {
         ensure!(report.failed == 0, "{report:?}");
     }
     assert_unreadable(&cluster, &capture.finish()?, 200)
+}
+
+/// As systemd-networkd does when it starts or a link changes.
+#[test]
+fn rules_that_others_remove_come_back_at_once() -> Result<()> {
+    /// A fifth of what it takes to look at them from time to time.
+    const SOON_ENOUGH: Duration = Duration::from_millis(400);
+    const TIMES: u32 = 5;
+    let cluster = start("enc-rules", Value::Null)?;
+    connect(&cluster)?;
+    let node1 = cluster.node("node1")?;
+    let of_family = |family| node1.output("ip", &[family, "rule", "show"]);
+    let rules = || anyhow::Ok([of_family("-4")?, of_family("-6")?]);
+    let before = rules()?;
+    ensure!(before.iter().all(|it| it.contains(TABLE)), "{before:?}");
+    let mut took = Duration::ZERO;
+    for _ in 0..TIMES {
+        for family in ["-4", "-6"] {
+            node1.ip(&format!("{family} rule flush protocol 119"))?;
+        }
+        let removed = Instant::now();
+        wait::until("the rules to be back", SOON, || {
+            let now = rules()?;
+            ensure!(now == before, "{now:?}");
+            Ok(())
+        })?;
+        took += removed.elapsed();
+    }
+    ensure!(took < wait::patiently(SOON_ENOUGH * TIMES), "{took:?}");
+    wait_for_answers(cluster.pod("asker")?, remote(&cluster)?.address().both())
 }
 
 /// Two nodes with different secrets have no session; with the same one they have.

@@ -1,9 +1,9 @@
-//! Beside a CNI that gives nodes no ranges: their pods are known one by one.
+//! Beside a CNI whose pods are not in the ranges that Nodes name: they are known one by one.
 
 use std::net::IpAddr;
 
 use anyhow::{Context, Result, ensure};
-use serde_json::json;
+use serde_json::{Value, json};
 use weir_tests::cluster::{Node, Pod};
 use weir_tests::manifest::{self, Manifest};
 use weir_tests::plan::PodPlan;
@@ -21,13 +21,30 @@ const LATE: &str = "web-4";
 
 #[test]
 fn pods_of_nodes_without_ranges_are_encrypted_one_by_one() -> Result<()> {
+    one_by_one("enc-single", |_| json!({}))
+}
+
+/// As Kubernetes hands ranges out and Calico's IPAM has its own; and each node has pods in the other's.
+#[test]
+fn pods_outside_of_their_nodes_ranges_are_encrypted_one_by_one() -> Result<()> {
+    one_by_one("enc-elsewhere", |node| {
+        let number = if node == "node1" { 2 } else { 1 };
+        let ranges = [
+            format!("10.244.{number}.0/24"),
+            format!("fd00:10:244:{number}::/64"),
+        ];
+        json!({ "podCIDR": ranges[0], "podCIDRs": ranges })
+    })
+}
+
+fn one_by_one(name: &str, spec_of_node: impl Fn(&str) -> Value) -> Result<()> {
     // As the guide says: the ranges of the whole cluster are guarded before a pod is known.
     let settings = json!({ "strictMode": { "podCidrs": ["10.244.0.0/16", "fd00:10:244::/48"] } });
-    let builder = ordinary("enc-single").agents(encrypting(settings));
+    let builder = ordinary(name).agents(encrypting(settings));
     let cluster = builder.agents_later().start()?;
     let pods = &cluster.plan().pods;
     let known_first: Vec<PodPlan> = pods.iter().filter(|it| it.name != LATE).cloned().collect();
-    cluster.apply(&without_ranges(&cluster, &known_first))?;
+    cluster.apply(&members(&cluster, &known_first, &spec_of_node))?;
     cluster.start_agents()?;
     cluster.serve()?;
     let capture = look(&cluster)?;
@@ -80,9 +97,9 @@ fn pods_of_nodes_without_ranges_are_encrypted_one_by_one() -> Result<()> {
     );
 
     // It comes, and goes again.
-    cluster.apply(&without_ranges(&cluster, pods))?;
+    cluster.apply(&members(&cluster, pods, &spec_of_node))?;
     wait_for_answers(asker, late.address().both())?;
-    cluster.apply(&without_ranges(&cluster, &known_first))?;
+    cluster.apply(&members(&cluster, &known_first, &spec_of_node))?;
     wait::until("the pod to be no peer's", SOON, || {
         let allowed = allowed_singles(node1)?;
         ensure!(allowed == expected, "{allowed:?}");
@@ -100,14 +117,17 @@ fn pods_of_nodes_without_ranges_are_encrypted_one_by_one() -> Result<()> {
     assert_unreadable(&cluster, &capture.finish()?, 200)
 }
 
-/// The members of the cluster with `pods`, its Nodes without ranges.
-fn without_ranges(cluster: &Cluster, pods: &[PodPlan]) -> Manifest {
+/// The members of the cluster with `pods`, its Nodes as `spec_of_node` says.
+fn members(cluster: &Cluster, pods: &[PodPlan], spec_of_node: impl Fn(&str) -> Value) -> Manifest {
     let mut members = manifest::members(&cluster.plan().nodes, pods);
-    let nodes = members
+    for node in members
         .documents
         .iter_mut()
-        .filter(|it| it["kind"] == "Node");
-    nodes.for_each(|node| node["spec"] = json!({}));
+        .filter(|it| it["kind"] == "Node")
+    {
+        let name = node["metadata"]["name"].as_str().unwrap_or_default();
+        node["spec"] = spec_of_node(name);
+    }
     members
 }
 

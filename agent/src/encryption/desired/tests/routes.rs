@@ -11,6 +11,7 @@ fn routing_without(cluster: &Cluster, waited_for: &BTreeSet<String>) -> Routing 
         index: IfIndex(7),
         source: [Some("192.0.2.1".parse().unwrap()), None],
         tunnels: &Tunnels::default(),
+        has_ipv6: true,
         waited_for,
     };
     routing(&cluster.desired(), device, &cluster.config).unwrap()
@@ -96,6 +97,52 @@ fn rules_do_not_grow_with_pods_and_hold_no_node() {
         "fd00:2::/104",
     ];
     assert_eq!(ranges, expected);
+}
+
+/// As with `ipv6.disable=1`: rules and routes of that family are refused.
+#[test]
+fn without_ipv6_nothing_of_it_is_asked_for() {
+    let mut cluster = Cluster::new();
+    cluster.peer(
+        "other",
+        2,
+        "192.0.2.2 2001:db8::2",
+        "10.1.2.0/24 fd00:2::/64",
+    );
+    cluster.config.node = true;
+    let device = Device {
+        index: IfIndex(7),
+        source: [None, None],
+        tunnels: &Tunnels::default(),
+        has_ipv6: false,
+        waited_for: &BTreeSet::new(),
+    };
+    let routing = routing(&cluster.desired(), device, &cluster.config).unwrap();
+    let rules = routing.rules.iter().map(ToString::to_string);
+    let routes = routing.routes.values().map(ToString::to_string);
+    let shown: Vec<_> = rules.chain(routes).collect();
+    assert!(shown.len() > 5, "{shown:?}");
+    assert!(
+        !shown
+            .iter()
+            .any(|it| it.contains("IPv6") || it.contains("::")),
+        "{shown:?}"
+    );
+}
+
+/// What comes from between them is no pod's of this node: from another one, or a pod of another one.
+#[test]
+fn rules_for_own_pods_hold_nobody_elses() {
+    let mut cluster = Cluster::new();
+    cluster.node("this", 1, "192.0.2.1", "", &[]);
+    for number in (16..32).chain([64, 70]) {
+        cluster.pod("this", &format!("10.2.0.{number}"));
+    }
+    cluster.peer("other", 2, "10.2.0.40", "10.2.0.66/32");
+    let from = routing_of(&cluster).rules.into_iter();
+    let from: Vec<_> = from.filter_map(|rule| rule.selector.from).collect();
+    let from: Vec<_> = from.iter().map(ToString::to_string).collect();
+    assert_eq!(from, ["10.2.0.16/28", "10.2.0.64/32", "10.2.0.70/32"]);
 }
 
 #[test]
