@@ -132,10 +132,6 @@ impl<A: Ip> Connection<'_, A> {
         entry.tcp_flags = 0;
         entry._pad = 0;
         entry._pad2 = 0;
-        #[cfg(feature = "wider-layout")]
-        {
-            entry._wider = [0; 2];
-        }
     }
 
     /// Where the client's packets go: to the backend, from an address and port yet to be chosen.
