@@ -93,7 +93,10 @@ fn an_uplink_lets_out_only_what_may_leave_in_clear_text() {
             let on_link: SocketAddr = on_link.parse().unwrap();
             node.know(on_link.ip(), To::POD | To::LOCAL);
             let packet = Packet::udp(at(of.local, 45_000), on_link);
-            expect(node, Hook::UplinkOut, &packet, None);
+            // The kernel refuses what IPv6 routes lead to a loopback interface without a gateway.
+            if on_link.is_ipv4() || node.uplink_name() != "lo" {
+                expect(node, Hook::UplinkOut, &packet, None);
+            }
             node.know(on_link.ip(), To::POD);
             expect(node, Hook::UplinkOut, &packet, Some(TrafficPath::DROPPED));
             // What nobody has claimed is of no concern.
