@@ -2,10 +2,9 @@
 //! A thin shell over rtnetlink without any decision.
 
 use std::io;
-use std::net::Ipv4Addr;
+use std::net::{IpAddr, Ipv4Addr};
 
 use futures::TryStreamExt;
-use netlink_packet_route::AddressFamily;
 use netlink_packet_route::address::{AddressAttribute, AddressMessage, AddressScope};
 use netlink_packet_route::link::{LinkAttribute, LinkFlags, LinkInfo, LinkMessage};
 use rtnetlink::{Handle, LinkGetRequest, LinkUnspec, LinkWireguard};
@@ -31,6 +30,31 @@ pub struct LinkState {
     pub mtu: u32,
     /// Whether it was switched on.
     pub up: bool,
+}
+
+/// An IPv4 address of an interface.
+#[derive(Clone, Debug)]
+pub struct InterfaceAddress {
+    /// The interface.
+    pub index: IfIndex,
+    /// The address.
+    pub address: Ipv4Addr,
+    /// Who may be told of it.
+    pub scope: AddressScope,
+    message: AddressMessage,
+}
+
+impl InterfaceAddress {
+    /// What the kernel would tell of it, as far as we ask.
+    #[cfg(test)]
+    pub fn new(index: IfIndex, address: Ipv4Addr, scope: AddressScope) -> Self {
+        Self {
+            index,
+            address,
+            scope,
+            message: AddressMessage::default(),
+        }
+    }
 }
 
 /// A connection to rtnetlink, in the network namespace of the thread that made it.
@@ -108,34 +132,47 @@ impl Netlink {
             .await
     }
 
-    /// Gives an interface this IPv4 address alone, without a subnet.
-    pub async fn set_address(
+    /// All IPv4 addresses of all interfaces, in the kernel's order.
+    pub async fn addresses(&self) -> io::Result<Vec<InterfaceAddress>> {
+        let mut all = self.handle.address().get().execute();
+        let mut found = Vec::new();
+        while let Some(message) = all.try_next().await.map_err(io_error)? {
+            let local = message.attributes.iter().find_map(|it| match it {
+                AddressAttribute::Local(IpAddr::V4(address)) => Some(*address),
+                _ => None,
+            });
+            found.extend(local.map(|address| InterfaceAddress {
+                index: IfIndex(message.header.index),
+                address,
+                scope: message.header.scope,
+                message,
+            }));
+        }
+        Ok(found)
+    }
+
+    /// Gives an interface an IPv4 address without a subnet, in place of those that it has.
+    pub async fn replace_addresses(
         &self,
         index: IfIndex,
+        present: Vec<InterfaceAddress>,
         address: Ipv4Addr,
         scope: AddressScope,
     ) -> io::Result<()> {
-        let all = self.handle.address().get().execute().try_collect().await;
-        let all: Vec<AddressMessage> = all.map_err(io_error)?;
-        let mut is_there = false;
-        for message in all {
-            if message.header.index != index.0 || message.header.family != AddressFamily::Inet {
-                continue;
-            }
-            let is_same = |it: &AddressAttribute| *it == AddressAttribute::Local(address.into());
-            if message.header.scope == scope && message.attributes.iter().any(is_same) {
-                is_there = true;
-            } else {
-                let removed = self.handle.address().del(message).execute().await;
-                removed.map_err(io_error)?;
-            }
+        let present = present.into_iter().filter(|it| it.index == index);
+        let (same, others): (Vec<_>, Vec<_>) =
+            present.partition(|it| it.address == address && it.scope == scope);
+        // With the last address all routes go.
+        if same.is_empty() {
+            let mut request = self.handle.address().add(index.0, address.into(), 32);
+            request.message_mut().header.scope = scope;
+            request.execute().await.map_err(io_error)?;
         }
-        if is_there {
-            return Ok(());
+        for other in others {
+            let removed = self.handle.address().del(other.message).execute().await;
+            removed.map_err(io_error)?;
         }
-        let mut request = self.handle.address().add(index.0, address.into(), 32);
-        request.message_mut().header.scope = scope;
-        request.execute().await.map_err(io_error)
+        Ok(())
     }
 
     /// Removes an interface; that it is gone already is fine.

@@ -16,7 +16,7 @@ mod remove;
 mod route;
 
 use std::collections::BTreeSet;
-use std::net::{IpAddr, Ipv4Addr};
+use std::net::IpAddr;
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -63,6 +63,9 @@ const INTERVAL: Duration = Duration::from_secs(2);
 /// Likewise after a step that failed: what it waits for may be there by then.
 const INTERVAL_AFTER_FAILURE: Duration = Duration::from_millis(250);
 
+/// How long rules that somebody removed stay away at least.
+const RULES_PAUSE: Duration = Duration::from_millis(50);
+
 /// All steps together take one part in so many of a processor at most.
 const SHARE: u32 = 10;
 /// No change waits longer, however long steps take.
@@ -106,8 +109,8 @@ pub struct Encryption<A> {
     routed: Option<Routing>,
     /// Somebody may have changed them since.
     routes_may_differ: bool,
-    /// The address that the device was given last, with its settings; `None` if these may differ by now.
-    prepared_with: Option<Ipv4Addr>,
+    /// The node's address when the device got its settings; `None` if these may differ by now.
+    prepared_with: Option<Option<IpAddr>>,
     datapath: Settings,
     attach: A,
     handshakes: HandshakeWatch,
@@ -358,8 +361,10 @@ pub async fn run<A: AttachDevice>(
             changed = trigger.addresses.changed() => changed?,
             () = encryption.device_lost() => continue,
             () = encryption.key_comes_into_use(&awaited) => continue,
-            // Packets that they led into the device may have another way now.
-            () = rules.lost() => {
+            // Packets that it led into the device may have another way now.
+            () = rules.lost(encryption.routed.as_ref()) => {
+                // More go with it, and whoever removes them may go on.
+                tokio::time::sleep(RULES_PAUSE).await;
                 rules.forget();
                 encryption.look_again();
                 continue;

@@ -8,7 +8,7 @@ use std::collections::{BTreeMap, HashMap};
 use std::net::{IpAddr, SocketAddr};
 
 use super::Inputs;
-use super::pod_addresses::PodAddresses;
+use super::pod_addresses::{self, KnownRanges, Placed, PodAddresses, Strays};
 use crate::config::EndpointFamily;
 use crate::encryption::Prefix;
 use crate::encryption::key::PublicKey;
@@ -24,8 +24,10 @@ pub struct Member {
     pub name: String,
     /// Whether and how it is reached.
     pub standing: Standing,
-    /// Its pods: ranges, or single addresses where its Node names no ranges, or its pods are elsewhere.
+    /// Its pods: ranges, or single addresses where its Node names no ranges, or they are outside of these.
     pub pods: Vec<Prefix>,
+    /// Pods that it is said to have where nobody has said that pods are.
+    pub unplaced_pods: Vec<Prefix>,
     /// Its own addresses.
     pub addresses: Vec<IpAddr>,
     /// Its own traffic stays in clear text by the operator's word.
@@ -81,20 +83,23 @@ pub fn members<'a>(state: &'a ClusterState, inputs: &Inputs<'a>) -> (Vec<Member>
             .flatten()
             .map(|key| (key, inputs.node_name)),
     );
-    let pods = PodAddresses::by_node(state);
     // This node's before all others'.
     nodes.sort_by_key(|node| node.name != inputs.node_name);
-    let members = nodes.iter().map(|node| Member {
-        name: node.name.clone(),
-        pods: claims.take_pods(node, pods.get(node.name.as_str())),
-        addresses: claims.addresses_of(node),
-        standing: claims.standing(node, inputs),
-        excepted: is_excepted(node, inputs),
+    let pods = pod_addresses::by_node(state);
+    let placed = claims.place_strays(&nodes, &pods, inputs);
+    let members = nodes.iter().zip(placed).map(|(node, strays)| {
+        let mut of_node = claims.take_pods(node, pods.get(node.name.as_str()));
+        of_node.extend(strays.taken);
+        Member {
+            name: node.name.clone(),
+            pods: of_node,
+            unplaced_pods: strays.outside,
+            addresses: claims.addresses_of(node),
+            standing: claims.standing(node, inputs),
+            excepted: is_excepted(node, inputs),
+        }
     });
-    let mut members: Vec<Member> = members.collect();
-    for (member, node) in members.iter_mut().zip(&nodes) {
-        member.pods.extend(claims.take_pods_elsewhere(node, &pods));
-    }
+    let members = members.collect();
     (members, claims.problems)
 }
 
@@ -120,8 +125,7 @@ struct Claims<'a> {
     addresses: BTreeMap<IpAddr, &'a str>,
     /// By first address; no two overlap.
     pods: BTreeMap<IpAddr, (Prefix, &'a str)>,
-    /// Pods outside of the ranges of their nodes.
-    elsewhere: BTreeMap<IpAddr, &'a str>,
+    strays: Strays<'a>,
     keys: HashMap<PublicKey, &'a str>,
     /// The families in which this node has an address, IPv4 first.
     own_families: [bool; 2],
@@ -129,6 +133,46 @@ struct Claims<'a> {
 }
 
 impl<'a> Claims<'a> {
+    /// Gives the pods that are outside of the ranges of their nodes, and says which cannot be given.
+    fn place_strays(
+        &mut self,
+        nodes: &[&'a Node],
+        pods: &HashMap<&str, PodAddresses>,
+        inputs: &Inputs<'_>,
+    ) -> Vec<Placed<'a>> {
+        if pods.values().all(|pods| pods.strays.is_empty()) {
+            return nodes.iter().map(|_| Placed::default()).collect();
+        }
+        let configured = inputs.config.strict_mode.pod_cidrs.iter().copied();
+        let known = KnownRanges::new(nodes, pods, configured.map(Prefix::from));
+        let mut all = Vec::with_capacity(nodes.len());
+        for node in nodes {
+            let strays = pods
+                .get(node.name.as_str())
+                .map_or(&[][..], |it| &it.strays);
+            let is_this = node.name == inputs.node_name;
+            let placed = self
+                .strays
+                .place(node, is_this, strays, &known, &self.addresses);
+            if let Some((address, owner)) = placed.refused {
+                let message = format!(
+                    "{address}, where a pod of it is said to be, is Node {owner}'s: nothing for it is sent to {}",
+                    node.name
+                );
+                self.problems.push(problem(node, "spec.podCIDRs", message));
+            }
+            if let [prefix, ..] = placed.outside[..] {
+                let message = format!(
+                    "{prefix}, where a pod of it is said to be, is in no range of pods: nothing is sent there \
+                     unless encryption.strictMode.podCidrs has it"
+                );
+                self.problems.push(problem(node, "spec.podCIDRs", message));
+            }
+            all.push(placed);
+        }
+        all
+    }
+
     fn take_addresses(&mut self, node: &'a Node) {
         for address in &node.addresses {
             self.addresses.entry(*address).or_insert(&node.name);
@@ -164,11 +208,11 @@ impl<'a> Claims<'a> {
 
     /// The node's pods but those that an older node has, or that are none.
     fn take_pods(&mut self, node: &'a Node, pods: Option<&PodAddresses>) -> Vec<Prefix> {
-        let are_elsewhere = |ipv6| pods.is_some_and(|pods| pods.are_elsewhere(ipv6));
         let ranges = node.pod_cidrs.iter().copied().map(Prefix::from);
-        let ranges = ranges.filter(|range| !are_elsewhere(!range.is_ipv4()));
-        let single = pods.into_iter().flat_map(|pods| pods.without_ranges(node));
-        let mut claimed: Vec<_> = ranges.chain(single.map(Prefix::from)).collect();
+        let ranges = ranges.filter(|range| !self.strays.disprove(*range, pods));
+        let singles = pods.into_iter().flat_map(|pods| &pods.singles);
+        let singles = singles.copied().map(Prefix::from);
+        let mut claimed: Vec<_> = ranges.chain(singles).collect();
         // The widest first: what lies in another range of the node would come between that and the claims
         // of others, which are compared with their neighbours alone.
         claimed.sort_by_key(|prefix| prefix.length());
@@ -189,47 +233,6 @@ impl<'a> Claims<'a> {
         taken
     }
 
-    /// The pods that are outside of the ranges which the node's object names, but those that another node
-    /// has. In a range of another node they may lie as long as that has no pods there: it may be handed
-    /// out and not used.
-    fn take_pods_elsewhere(
-        &mut self,
-        node: &'a Node,
-        pods: &BTreeMap<&str, PodAddresses>,
-    ) -> Vec<Prefix> {
-        let mut taken = Vec::new();
-        let mut refused = Vec::new();
-        let own = pods.get(node.name.as_str());
-        for address in own.into_iter().flat_map(PodAddresses::elsewhere) {
-            let has_pods = |owner: &str| {
-                let pods = pods.get(owner);
-                pods.is_some_and(|pods| pods.confirm(address.is_ipv6()))
-            };
-            let holder = self.overlapping(address.into());
-            let holder = holder.filter(|(range, owner)| range.is_single() || has_pods(owner));
-            let same = self
-                .elsewhere
-                .get(&address)
-                .or(self.addresses.get(&address));
-            match holder.map(|(_, owner)| owner).or(same.copied()) {
-                Some(owner) if owner != node.name => refused.push((address, owner)),
-                _ => {
-                    self.elsewhere.insert(address, &node.name);
-                    taken.push(address.into());
-                }
-            }
-        }
-        if let [(address, owner), ..] = refused[..] {
-            let message = format!(
-                "{} of its pods have addresses outside of these that Node {owner} has, such as \
-                 {address}: nothing is sent to them",
-                refused.len()
-            );
-            self.problems.push(problem(node, "spec.podCIDRs", message));
-        }
-        taken
-    }
-
     fn objection(&self, prefix: Prefix, node: &Node) -> Option<String> {
         if prefix.length() == 0 {
             return Some(format!(
@@ -244,7 +247,9 @@ impl<'a> Claims<'a> {
                 node.name
             ));
         }
-        let (other, owner) = self.overlapping(prefix)?;
+        let stray = Some(prefix).filter(|it| it.is_single());
+        let stray = stray.and_then(|it| Some((it, self.strays.owner(it.address())?)));
+        let (other, owner) = self.overlapping(prefix).or(stray)?;
         Some(format!(
             "{prefix} overlaps {other} of Node {owner}, which is older and keeps it: nothing in \
              {prefix} is sent to {}",

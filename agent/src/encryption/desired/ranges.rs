@@ -124,6 +124,8 @@ pub fn ranges(
             ranges.extend(pod.ips.iter().copied().map(Prefix::from).map(guarded));
         }
     }
+    let unplaced = desired.members.iter().flat_map(|it| &it.unplaced_pods);
+    ranges.extend(unplaced.copied().map(guarded));
     for member in &desired.members {
         let id = ids.id(&member.name).unwrap_or_default();
         ranges.extend(of_member(member, id, is_excepted(member)));

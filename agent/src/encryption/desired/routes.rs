@@ -3,7 +3,7 @@
 //! | place | rule | for |
 //! | --- | --- | --- |
 //! | first | marked as encrypted: main table | the device's own packets never enter it again |
-//! | +1 | from ranges with pods of this node: our table | pods to pods and to other nodes |
+//! | +1 | from pods of this node: our table | pods to pods and to other nodes |
 //! | +2 | to ranges with pods of other nodes: our table | the node, and clients whose connections it passes on |
 //! | +3 | to excepted nodes: main table | with encryption of nodes |
 //! | +4 | from and to excepted ports, from the device's own port: main table | with encryption of nodes |
@@ -18,9 +18,11 @@
 use std::collections::BTreeSet;
 use std::net::IpAddr;
 
+use ipnet::IpNet;
+
 use super::Desired;
-use super::nodes::{Member, Standing};
-use crate::config;
+use super::nodes::Standing;
+use crate::config::{self, StrictMode};
 use crate::encryption::link::IfIndex;
 use crate::encryption::path_mtu::Tunnels;
 use crate::encryption::routing::{
@@ -121,7 +123,7 @@ pub fn routing(
             }
         }
     }
-    for range in ranges_with_own_pods(desired) {
+    for range in own_pods(desired, &config.strict_mode) {
         let selector = Selector {
             from: Some(range),
             ..Selector::default()
@@ -213,18 +215,20 @@ fn ranges_with_pods_of_peers(desired: &Desired) -> Vec<Prefix> {
     few_ranges(pods.copied().collect(), &addresses_of_nodes(desired))
 }
 
-/// Ranges with the pods of this node, and with nobody else's: what those send may find a route to a node in
-/// our table, which is not for them.
-fn ranges_with_own_pods(desired: &Desired) -> Vec<Prefix> {
-    let (own, others): (Vec<&Member>, Vec<&Member>) = desired
-        .members
-        .iter()
-        .partition(|member| member.standing == Standing::This);
-    let mut apart = addresses_of_nodes(desired);
-    let of_others = others.iter().flat_map(|it| &it.pods);
-    apart.extend(of_others.map(|pods| pods.address()));
-    let pods = own.iter().flat_map(|it| &it.pods);
-    few_ranges(pods.copied().collect(), &apart)
+/// The pods of this node, and in strict mode the ranges that pods are known to be in by the settings: a new
+/// pod sends before anybody knows it. Not those with a node's address, as that of this one would be meant too.
+fn own_pods(desired: &Desired, strict: &StrictMode) -> Vec<Prefix> {
+    let addresses = addresses_of_nodes(desired);
+    let configured = strict.pod_cidrs.iter().copied().map(Prefix::from);
+    let configured = configured.filter(|range| {
+        strict.enabled && range.length() > 0 && !addresses.iter().any(|it| range.contains(*it))
+    });
+    let pods = desired.this_node().into_iter().flat_map(|it| &it.pods);
+    let nets: Vec<IpNet> = configured.chain(pods.copied()).map(Prefix::net).collect();
+    IpNet::aggregate(&nets)
+        .into_iter()
+        .map(Prefix::from)
+        .collect()
 }
 
 fn addresses_of_nodes(desired: &Desired) -> BTreeSet<IpAddr> {

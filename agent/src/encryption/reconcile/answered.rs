@@ -140,6 +140,7 @@ mod tests {
             name: name.to_owned(),
             standing,
             pods: Vec::new(),
+            unplaced_pods: Vec::new(),
             addresses: Vec::new(),
             excepted: false,
         };

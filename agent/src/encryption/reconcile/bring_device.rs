@@ -14,11 +14,12 @@ use crate::datapath::settings::EncryptingDevice;
 use crate::encryption::desired::Desired;
 use crate::encryption::desired::nodes::Member;
 use crate::encryption::device::{Backend, Device, DeviceError, DeviceState, Presence};
+use crate::encryption::link::{IfIndex, InterfaceAddress};
 use crate::encryption::path_mtu::Tunnels;
 use crate::encryption::peers;
 use crate::encryption::routing;
 
-/// Address of the device while the node's own is not known: it means nothing, and nothing is sent from it.
+/// An address that means nothing, and that nothing is sent from.
 const NO_ADDRESS: Ipv4Addr = Ipv4Addr::new(169, 254, 87, 82);
 /// How often it is looked whether the device is there: without it nothing of the pods passes.
 const DEVICE_INTERVAL: Duration = Duration::from_millis(100);
@@ -58,29 +59,31 @@ impl<A: AttachDevice> Encryption<A> {
             .attach(self.settings.name.as_str(), device.index())
     }
 
-    /// Gives the device its settings, which whoever applies the host's anew may have changed, and the node's
-    /// own IPv4 address: as which the CNI masquerades what pods send to other nodes, and which these know. For
-    /// a device without any the kernel takes the first address of whatever interface comes first
-    /// (`inet_select_addr` in `net/ipv4/devinet.c`), and the filter on the reverse path, however loose, lets in
-    /// only what it would send back there (`__fib_validate_source` in `net/ipv4/fib_frontend.c`): nothing from
-    /// a peer that no route leads to yet.
+    /// Gives the device its settings, which whoever applies the host's anew may have changed, and an address:
+    /// the filter on the reverse path, however loose, takes from a device without any only what it would send
+    /// back there (`__fib_validate_source` in `net/ipv4/fib_frontend.c`), nothing from a peer that no route
+    /// leads to yet.
     async fn prepare_device(&mut self) -> anyhow::Result<()> {
-        let (address, scope) = match self.datapath.addresses() {
-            [Some(IpAddr::V4(own)), _] => (own, AddressScope::Universe),
-            _ => (NO_ADDRESS, AddressScope::Host),
-        };
-        if self.prepared_with == Some(address) {
+        let own = self.datapath.addresses()[0];
+        if self.prepared_with == Some(own) {
             return Ok(());
         }
         self.host
             .prepare_device(&self.settings.name)
             .context("settings of the device")?;
-        let device = self.device.as_ref().context("the device was just made")?;
+        let index = self.device.as_ref().context("the device was just made")?;
+        let index = index.index();
+        let present = self
+            .netlink
+            .addresses()
+            .await
+            .context("listing addresses")?;
+        let (address, scope) = address_for(index, &present, own);
         self.netlink
-            .set_address(device.index(), address, scope)
+            .replace_addresses(index, present, address, scope)
             .await
             .context("giving the device an address")?;
-        self.prepared_with = Some(address);
+        self.prepared_with = Some(own);
         Ok(())
     }
 
@@ -214,5 +217,64 @@ impl<A: AttachDevice> Encryption<A> {
             .follow(&self.netlink, &endpoints, self.settings.mark)
             .await;
         tunnels.context("looking at the paths to the peers")
+    }
+}
+
+/// The address for the device at `index` of a node with its `own`.
+///
+/// What pods send to other nodes the CNI masquerades as an address of the device, or else as the first one of
+/// whatever interface comes first (`inet_select_addr` in `net/ipv4/devinet.c`). Others know the node by its
+/// own alone. It is given to the device only where it does not come first by itself: whoever looks an interface
+/// up by that address, as for multicast, would find the device.
+fn address_for(
+    index: IfIndex,
+    present: &[InterfaceAddress],
+    own: Option<IpAddr>,
+) -> (Ipv4Addr, AddressScope) {
+    let others = present.iter().filter(|it| it.index != index);
+    let global = others.filter(|it| it.scope == AddressScope::Universe);
+    let first = global.min_by_key(|it| it.index); // The first of equals.
+    match own {
+        Some(IpAddr::V4(own)) if first.is_none_or(|first| first.address != own) => {
+            (own, AddressScope::Universe)
+        }
+        _ => (NO_ADDRESS, AddressScope::Host),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_device_has_the_nodes_address_only_where_another_comes_first() {
+        let device = IfIndex(9);
+        let own: Ipv4Addr = "192.0.2.1".parse().unwrap();
+        let on = |index, address: &str, scope| {
+            InterfaceAddress::new(IfIndex(index), address.parse().unwrap(), scope)
+        };
+        let loopback = on(1, "127.0.0.1", AddressScope::Host);
+        let usual = vec![
+            loopback.clone(),
+            on(2, "192.0.2.1", AddressScope::Universe),
+            on(2, "192.0.2.7", AddressScope::Universe),
+            on(3, "198.51.100.1", AddressScope::Universe),
+        ];
+        let none = (NO_ADDRESS, AddressScope::Host);
+        let its_own = (own, AddressScope::Universe);
+        assert_eq!(address_for(device, &usual, Some(own.into())), none);
+        assert_eq!(address_for(device, &usual, None), none);
+        for first in [
+            on(1, "203.0.113.1", AddressScope::Universe),
+            on(2, "192.0.2.9", AddressScope::Universe),
+        ] {
+            let mut present = usual.clone();
+            present.insert(1, first);
+            assert_eq!(address_for(device, &present, Some(own.into())), its_own);
+        }
+        // What the device has itself does not count.
+        let mut present = usual[..1].to_vec();
+        present.push(on(9, "192.0.2.1", AddressScope::Universe));
+        assert_eq!(address_for(device, &present, Some(own.into())), its_own);
     }
 }

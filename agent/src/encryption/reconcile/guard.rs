@@ -154,6 +154,7 @@ mod tests {
             name: "stays".to_owned(),
             standing: Standing::NoKey,
             pods: Vec::new(),
+            unplaced_pods: Vec::new(),
             addresses: Vec::new(),
             excepted: false,
         };

@@ -1,4 +1,4 @@
-//! Hears of it when a rule of ours is removed.
+//! Hears of it when somebody else removes a rule of ours.
 //!
 //! systemd-networkd removes what it has not made when it starts or a link changes, unless told otherwise
 //! (`ManageForeignRoutingPolicyRules=`).
@@ -13,8 +13,8 @@ use netlink_sys::SocketAddr;
 use rtnetlink::MulticastGroup;
 use tokio::task::JoinHandle;
 
-use super::PROTOCOL;
-use super::rule_message::protocol_of_rule;
+use super::rule_message::{protocol_of_rule, to_rule};
+use super::{PROTOCOL, Routing};
 
 const GROUPS: [MulticastGroup; 2] = [MulticastGroup::Ipv4Rule, MulticastGroup::Ipv6Rule];
 
@@ -45,10 +45,10 @@ impl RuleWatch {
         while self.notifications.try_recv().is_ok() {}
     }
 
-    /// Returns when a rule of ours was removed, by whomever, or that may have been missed.
-    pub async fn lost(&mut self) {
+    /// Returns when a rule of those that were `set` was removed, or that may have been missed.
+    pub async fn lost(&mut self, set: Option<&Routing>) {
         while let Some((notification, _)) = self.notifications.next().await {
-            if may_be_a_loss(&notification) {
+            if set.is_some_and(|set| may_be_a_loss(&notification, set)) {
                 return;
             }
         }
@@ -63,10 +63,12 @@ impl Drop for RuleWatch {
     }
 }
 
-fn may_be_a_loss(notification: &Notification) -> bool {
+fn may_be_a_loss(notification: &Notification, set: &Routing) -> bool {
     match &notification.payload {
         NetlinkPayload::InnerMessage(RouteNetlinkMessage::DelRule(rule)) => {
-            protocol_of_rule(rule) == PROTOCOL
+            let ours = Some(rule).filter(|rule| protocol_of_rule(rule) == PROTOCOL);
+            ours.and_then(to_rule)
+                .is_some_and(|rule| set.rules.contains(&rule))
         }
         NetlinkPayload::Overrun(_) => true,
         _ => false,
@@ -77,27 +79,41 @@ fn may_be_a_loss(notification: &Notification) -> bool {
 mod tests {
     use netlink_packet_core::NetlinkHeader;
     use netlink_packet_route::route::RouteProtocol;
-    use netlink_packet_route::rule::{RuleAttribute, RuleMessage};
+    use netlink_packet_route::rule::RuleAttribute;
 
+    use super::super::rule_message::of_rule;
+    use super::super::{Family, Rule, RuleAction, Selector};
     use super::*;
+    use crate::encryption::RulePriority;
 
     #[test]
-    fn only_rules_of_ours_that_go_count() {
-        let rule = |protocol: u8| {
-            let mut rule = RuleMessage::default();
-            let protocol = RuleAttribute::Protocol(RouteProtocol::from(protocol));
-            rule.attributes.push(protocol);
-            rule
+    fn only_rules_that_were_set_and_go_count() {
+        let rule = |priority: u32| Rule {
+            family: Family::V4,
+            priority: RulePriority::try_from(priority).unwrap(),
+            selector: Selector::default(),
+            action: RuleAction::Main,
         };
+        let set = Routing {
+            rules: [rule(60)].into(),
+            ..Routing::default()
+        };
+        let mut of_others = of_rule(&rule(60));
+        of_others
+            .attributes
+            .retain(|it| !matches!(it, RuleAttribute::Protocol(_)));
+        let protocol = RuleAttribute::Protocol(RouteProtocol::from(3));
+        of_others.attributes.push(protocol);
         for (message, expected) in [
-            (RouteNetlinkMessage::DelRule(rule(PROTOCOL)), true),
-            (RouteNetlinkMessage::NewRule(rule(PROTOCOL)), false),
-            (RouteNetlinkMessage::DelRule(rule(3)), false),
-            (RouteNetlinkMessage::DelRule(RuleMessage::default()), false),
+            (RouteNetlinkMessage::DelRule(of_rule(&rule(60))), true),
+            (RouteNetlinkMessage::NewRule(of_rule(&rule(60))), false),
+            (RouteNetlinkMessage::DelRule(of_rule(&rule(61))), false),
+            (RouteNetlinkMessage::DelRule(of_others), false),
         ] {
             let payload = NetlinkPayload::InnerMessage(message);
             let notification = NetlinkMessage::new(NetlinkHeader::default(), payload);
-            assert_eq!(may_be_a_loss(&notification), expected, "{notification:?}");
+            let found = may_be_a_loss(&notification, &set);
+            assert_eq!(found, expected, "{notification:?}");
         }
     }
 }

@@ -130,19 +130,27 @@ fn without_ipv6_nothing_of_it_is_asked_for() {
     );
 }
 
-/// What comes from between them is no pod's of this node: from another one, or a pod of another one.
+/// A new pod sends before anybody knows it.
 #[test]
-fn rules_for_own_pods_hold_nobody_elses() {
+fn rules_for_own_pods_hold_the_clusters_ranges_and_no_node() {
     let mut cluster = Cluster::new();
     cluster.node("this", 1, "192.0.2.1", "", &[]);
     for number in (16..32).chain([64, 70]) {
         cluster.pod("this", &format!("10.2.0.{number}"));
     }
-    cluster.peer("other", 2, "10.2.0.40", "10.2.0.66/32");
-    let from = routing_of(&cluster).rules.into_iter();
-    let from: Vec<_> = from.filter_map(|rule| rule.selector.from).collect();
-    let from: Vec<_> = from.iter().map(ToString::to_string).collect();
-    assert_eq!(from, ["10.2.0.16/28", "10.2.0.64/32", "10.2.0.70/32"]);
+    cluster.peer("other", 2, "10.3.0.40", "10.2.0.66/32");
+    let from = |cluster: &Cluster| -> Vec<String> {
+        let rules = routing_of(cluster).rules.into_iter();
+        let from = rules.filter_map(|rule| rule.selector.from);
+        from.map(|it| it.to_string()).collect()
+    };
+    let own = ["10.2.0.16/28", "10.2.0.64/32", "10.2.0.70/32"];
+    assert_eq!(from(&cluster), own);
+    let ranges = ["10.3.0.0/16", "172.16.0.0/16"].map(|it| it.parse().unwrap());
+    cluster.config.strict_mode.pod_cidrs = ranges.to_vec();
+    assert_eq!(from(&cluster), [&own[..], &["172.16.0.0/16"]].concat());
+    cluster.config.strict_mode.enabled = false;
+    assert_eq!(from(&cluster), own);
 }
 
 #[test]
