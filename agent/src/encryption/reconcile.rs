@@ -16,7 +16,7 @@ mod remove;
 mod route;
 
 use std::collections::BTreeSet;
-use std::net::IpAddr;
+use std::net::{IpAddr, Ipv4Addr};
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -109,8 +109,9 @@ pub struct Encryption<A> {
     routed: Option<Routing>,
     /// Somebody may have changed them since.
     routes_may_differ: bool,
-    /// The node's address when the device got its settings; `None` if these may differ by now.
-    prepared_with: Option<Option<IpAddr>>,
+    /// The node's IPv4 address, or the unspecified one, when the device got its settings; `None` if these
+    /// may differ by now.
+    prepared_with: Option<Ipv4Addr>,
     datapath: Settings,
     attach: A,
     handshakes: HandshakeWatch,

@@ -64,7 +64,10 @@ impl<A: AttachDevice> Encryption<A> {
     /// back there (`__fib_validate_source` in `net/ipv4/fib_frontend.c`), nothing from a peer that no route
     /// leads to yet.
     async fn prepare_device(&mut self) -> anyhow::Result<()> {
-        let own = self.datapath.addresses()[0];
+        let own = match self.datapath.addresses() {
+            [Some(IpAddr::V4(own)), _] => own,
+            _ => Ipv4Addr::UNSPECIFIED,
+        };
         if self.prepared_with == Some(own) {
             return Ok(());
         }
@@ -220,7 +223,7 @@ impl<A: AttachDevice> Encryption<A> {
     }
 }
 
-/// The address for the device at `index` of a node with its `own`.
+/// The address for the device at `index` of a node with its `own`, or the unspecified one.
 ///
 /// What pods send to other nodes the CNI masquerades as an address of the device, or else as the first one of
 /// whatever interface comes first (`inet_select_addr` in `net/ipv4/devinet.c`). Others know the node by its
@@ -229,16 +232,15 @@ impl<A: AttachDevice> Encryption<A> {
 fn address_for(
     index: IfIndex,
     present: &[InterfaceAddress],
-    own: Option<IpAddr>,
+    own: Ipv4Addr,
 ) -> (Ipv4Addr, AddressScope) {
     let others = present.iter().filter(|it| it.index != index);
     let global = others.filter(|it| it.scope == AddressScope::Universe);
     let first = global.min_by_key(|it| it.index); // The first of equals.
-    match own {
-        Some(IpAddr::V4(own)) if first.is_none_or(|first| first.address != own) => {
-            (own, AddressScope::Universe)
-        }
-        _ => (NO_ADDRESS, AddressScope::Host),
+    if own.is_unspecified() || first.is_some_and(|first| first.address == own) {
+        (NO_ADDRESS, AddressScope::Host)
+    } else {
+        (own, AddressScope::Universe)
     }
 }
 
@@ -262,19 +264,19 @@ mod tests {
         ];
         let none = (NO_ADDRESS, AddressScope::Host);
         let its_own = (own, AddressScope::Universe);
-        assert_eq!(address_for(device, &usual, Some(own.into())), none);
-        assert_eq!(address_for(device, &usual, None), none);
+        assert_eq!(address_for(device, &usual, own), none);
+        assert_eq!(address_for(device, &usual, Ipv4Addr::UNSPECIFIED), none);
         for first in [
             on(1, "203.0.113.1", AddressScope::Universe),
             on(2, "192.0.2.9", AddressScope::Universe),
         ] {
             let mut present = usual.clone();
             present.insert(1, first);
-            assert_eq!(address_for(device, &present, Some(own.into())), its_own);
+            assert_eq!(address_for(device, &present, own), its_own);
         }
         // What the device has itself does not count.
         let mut present = usual[..1].to_vec();
         present.push(on(9, "192.0.2.1", AddressScope::Universe));
-        assert_eq!(address_for(device, &present, Some(own.into())), its_own);
+        assert_eq!(address_for(device, &present, own), its_own);
     }
 }
