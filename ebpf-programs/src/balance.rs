@@ -12,7 +12,7 @@ use ebpf_abi::{Addr4, Addr6, ConntrackValue, Counter, DatapathConfig, DropReason
 
 use crate::access::{config, count, entry, same};
 use crate::emit;
-use crate::encryption::Receiver;
+use crate::encryption::receiver::Receiver;
 use crate::family::Ip;
 use crate::hook::{EthernetHook, Hook, Skb};
 use crate::host_routing;

@@ -14,7 +14,7 @@ use ebpf_abi::{DatapathConfig, DropReason};
 
 use crate::access::{count, settings};
 use crate::balance::Verdict;
-use crate::encryption::Receiver;
+use crate::encryption::receiver::Receiver;
 use crate::family::Ip;
 use crate::hook::{BareSkb, Skb};
 use crate::steps::route::{self, NeighbourAddress};

@@ -63,7 +63,8 @@ use aya_ebpf::programs::{SockAddrContext, TcContext, XdpContext};
 
 use balance::{Place, Verdict};
 use ebpf_abi::event::ObservationPoint;
-use encryption::Receiver;
+use encryption::receiver::{self, Receiver};
+use encryption::{device, uplink};
 use hook::{BareSkb, Skb, XdpFrame};
 
 #[xdp]
@@ -79,7 +80,7 @@ pub fn xdp_uplink(ctx: XdpContext) -> u32 {
 #[classifier]
 pub fn tc_uplink_in(ctx: TcContext) -> i32 {
     let skb = Skb::new(&ctx);
-    if encryption::is_to_decrypt(&skb) {
+    if uplink::is_to_decrypt(&skb) {
         return TC_ACT_OK;
     }
     skb.pull_headers();
@@ -94,11 +95,11 @@ pub fn tc_uplink_in(ctx: TcContext) -> i32 {
 #[classifier]
 pub fn tc_uplink_out(ctx: TcContext) -> i32 {
     let skb = Skb::new(&ctx);
-    if encryption::is_encrypted(&skb) {
+    if uplink::is_encrypted(&skb) {
         return TC_ACT_OK;
     }
     skb.pull_headers();
-    if encryption::stops_at_uplink(&skb) {
+    if uplink::stops(&skb) {
         return TC_ACT_SHOT;
     }
     tc_code(balance::reply_and_observe(
@@ -111,7 +112,7 @@ pub fn tc_uplink_out(ctx: TcContext) -> i32 {
 pub fn tc_pod_from(ctx: TcContext) -> i32 {
     let skb = Skb::new(&ctx);
     skb.pull_headers();
-    let receiver = encryption::receiver(&skb);
+    let receiver = receiver::of(&skb);
     if receiver == Receiver::UNREACHABLE {
         return TC_ACT_SHOT;
     }
@@ -135,12 +136,12 @@ pub fn tc_pod_to(ctx: TcContext) -> i32 {
 
 #[classifier]
 pub fn tc_wireguard_in(ctx: TcContext) -> i32 {
-    tc_code(encryption::enter_by_device(&BareSkb::new(&ctx)))
+    tc_code(device::enter(&BareSkb::new(&ctx)))
 }
 
 #[classifier]
 pub fn tc_wireguard_out(ctx: TcContext) -> i32 {
-    encryption::leave_by_device(&BareSkb::new(&ctx));
+    device::leave(&BareSkb::new(&ctx));
     TC_ACT_OK
 }
 

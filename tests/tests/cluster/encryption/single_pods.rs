@@ -87,14 +87,18 @@ fn one_by_one(name: &str, spec_of_node: impl Fn(&str) -> Value) -> Result<()> {
 
     // One that is not known is out of reach, and nothing for it leaves.
     let dropped = || anyhow::Ok(node1.agent()?.status()?.counter(DROPPED));
-    let before = dropped()?;
-    for address in late.address().both() {
-        must_not_answer(asker, address)?;
-    }
-    ensure!(
-        dropped()? > before,
-        "its packets are dropped, not just lost"
-    );
+    let must_be_dropped = || {
+        let before = dropped()?;
+        for address in late.address().both() {
+            must_not_answer(asker, address)?;
+        }
+        ensure!(
+            dropped()? > before,
+            "its packets are dropped, not just lost"
+        );
+        Ok(())
+    };
+    must_be_dropped()?;
 
     // It comes, and goes again.
     cluster.apply(&members(&cluster, pods, &spec_of_node))?;
@@ -105,14 +109,7 @@ fn one_by_one(name: &str, spec_of_node: impl Fn(&str) -> Value) -> Result<()> {
         ensure!(allowed == expected, "{allowed:?}");
         Ok(())
     })?;
-    let before = dropped()?;
-    for address in late.address().both() {
-        must_not_answer(asker, address)?;
-    }
-    ensure!(
-        dropped()? > before,
-        "its packets are dropped, not just lost"
-    );
+    must_be_dropped()?;
     wait_for_answers(asker, expected)?;
     assert_unreadable(&cluster, &capture.finish()?, 200)
 }
