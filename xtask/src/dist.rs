@@ -146,14 +146,25 @@ impl Target {
         let mut arguments = vec!["build", "--locked", "--profile", PROFILE, &target];
         let packages = SHIPPED.map(|name| format!("--package={name}"));
         arguments.extend(packages.iter().map(String::as_str));
-        let mut variables = Vec::new();
-        if self.is_static {
-            // C and assembly of the cryptography are built for musl, too.
-            let suffix = self.triple.replace('-', "_");
-            variables.push((format!("CC_{suffix}"), MUSL_COMPILER));
-        }
-        artifacts::build_with(workspace, &arguments, &variables)
+        let variables = self.is_static.then(|| compiler_of(&self.triple));
+        artifacts::build_with(workspace, &arguments, variables.as_slice())
     }
+}
+
+/// Has C and assembly of the cryptography built for musl, too.
+fn compiler_of(triple: &str) -> (String, &'static str) {
+    (format!("CC_{}", triple.replace('-', "_")), MUSL_COMPILER)
+}
+
+/// Looks whether the programs that the image holds compile: types of the C library differ in musl.
+pub fn check_static(workspace: &Workspace) -> Command {
+    let triple = static_triple();
+    let mut command = workspace.cargo();
+    command.args(["check", "--locked", "--target", &triple]);
+    command.args(SHIPPED.map(|name| format!("--package={name}")));
+    let (variable, compiler) = compiler_of(&triple);
+    command.env(variable, compiler);
+    command
 }
 
 /// The C compiler for static programs.

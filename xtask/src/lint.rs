@@ -1,17 +1,18 @@
-//! `cargo xtask lint`: format, clippy on both sides of the kernel line, and the dependency policy
-//! of `deny.toml`.
+//! `cargo xtask lint`: format, clippy on both sides of the kernel line, whether static programs compile, and
+//! the dependency policy of `deny.toml`.
 
 use std::process::{Command, ExitCode};
 
 use ebpf_build::{Places, Request, Toolchain};
 
+use crate::dist;
 use crate::process;
 use crate::setup::{self, Need};
 use crate::workspace::Workspace;
 
 /// Runs all checks, and fails after the last one if any failed.
 pub fn run(workspace: &Workspace) -> anyhow::Result<ExitCode> {
-    setup::ensure(workspace, &[Need::EbpfToolchain])?;
+    setup::ensure(workspace, &[Need::EbpfToolchain, Need::StaticTarget])?;
     let mut checks = vec![
         cargo(workspace, &["fmt", "--all", "--check"]),
         // The kernel programs compile for another target only: the default members are the rest.
@@ -19,6 +20,7 @@ pub fn run(workspace: &Workspace) -> anyhow::Result<ExitCode> {
             workspace,
             &["clippy", "--all-targets", "--", "--deny=warnings"],
         ),
+        dist::check_static(workspace),
     ];
     let mut left_out = Vec::new();
     match programs(workspace) {

@@ -4,6 +4,7 @@
 //! <bpffs>/weir/v<ABI_VERSION>/maps/FRONTENDS4 …
 //! <bpffs>/weir/v<ABI_VERSION>/links/xdp_uplink-3 …   program and interface number
 //!                              links/cg_connect4 …   program
+//!                              used                  programs of the version were attached
 //! ```
 //!
 //! The version in the path keeps an agent from adopting maps of another layout.
@@ -13,9 +14,10 @@ use std::io;
 use std::path::{Path, PathBuf};
 
 use ebpf_abi::ABI_VERSION;
+use nix::sys::statfs::{BPF_FS_MAGIC, statfs};
 
-/// `BPF_FS_MAGIC` (include/uapi/linux/magic.h).
-const BPF_FS_MAGIC: i64 = 0xcafe_4a11;
+/// An empty folder of a version; see [`Pins::mark_used`].
+const USED: &str = "used";
 
 /// The folder and what is in it.
 #[derive(Clone, Debug)]
@@ -57,8 +59,7 @@ impl Pins {
     /// Creates the folders.
     pub fn create(&self) -> Result<(), PinsError> {
         let mount = self.root.parent().unwrap_or(Path::new("/"));
-        let is_bpffs = nix::sys::statfs::statfs(mount)
-            .is_ok_and(|stat| stat.filesystem_type().0 == BPF_FS_MAGIC);
+        let is_bpffs = statfs(mount).is_ok_and(|stat| stat.filesystem_type() == BPF_FS_MAGIC);
         if !is_bpffs {
             return Err(PinsError::NotBpffs {
                 path: mount.to_owned(),
@@ -94,6 +95,12 @@ impl Pins {
         self.version().join("links")
     }
 
+    /// Says that programs of this version are attached from now on. Links say so too, but filters of
+    /// kernels before 6.6 are not pinned.
+    pub fn mark_used(&self) -> io::Result<()> {
+        fs::create_dir_all(self.version().join(USED))
+    }
+
     /// The pin of a map.
     pub fn map(&self, name: &str) -> PathBuf {
         self.maps().join(name)
@@ -120,6 +127,12 @@ impl Pins {
         }
         Ok(found)
     }
+}
+
+/// Whether programs of the version with this folder are attached, or were when it was left.
+pub(super) fn is_used(version: &Path) -> io::Result<bool> {
+    let links = super::remove::entries(&version.join("links"))?;
+    Ok(!links.is_empty() || version.join(USED).is_dir())
 }
 
 pub(super) fn parse_interface_link(name: &str) -> Option<(&str, u32)> {
