@@ -65,6 +65,7 @@ pub(super) fn load(
     if let Some(carry_over) = &mut carry_over {
         carry_over.move_links(&pins)?;
     }
+    pins.mark_used().context("pinning")?;
     balancing::release_sockets(config, &pins).context("detaching from sockets")?;
     let mut attacher = Attacher::new(
         loaded.programs,

@@ -254,6 +254,28 @@ impl Attacher {
                 fs::remove_file(self.pins.interface_link(&program, ifindex))?;
             }
         }
+        if self.tc == AttachedTc::Clsact && leftovers == Leftovers::All {
+            self.remove_filters_elsewhere(is_refused)?;
+        }
+        Ok(())
+    }
+
+    /// Filters have no pins that would name their interfaces.
+    fn remove_filters_elsewhere(&self, is_refused: impl Fn(u32) -> bool) -> io::Result<()> {
+        for (interface, ifindex) in super::remove::interfaces()? {
+            let ifindex = ifindex.cast_unsigned();
+            if self.attached.contains_key(&ifindex) || is_refused(ifindex) {
+                continue;
+            }
+            let removed = super::remove::tc_filters_but_of_device(&interface);
+            if removed > 0 {
+                tracing::info!(
+                    interface,
+                    removed,
+                    "detached: no longer an interface of ours"
+                );
+            }
+        }
         Ok(())
     }
 

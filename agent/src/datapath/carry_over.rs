@@ -27,7 +27,7 @@ use aya::maps::MapError;
 use self::entries::RawMap;
 use super::load::PINNED_MAPS;
 use super::maps::Maps;
-use super::pins::Pins;
+use super::pins::{self, Pins};
 use super::remove::entries;
 use super::syscall;
 
@@ -89,7 +89,7 @@ impl CarryOver {
             .filter(others)
             .partition(|path| place_of(path).is_some());
         moved.sort_by_key(|path| place_of(path));
-        let own_is_used = has_links(&pins.version())?;
+        let own_is_used = is_used(&pins.version())?;
         let (used, unused) = by_use(versions)?;
         unused.iter().try_for_each(|folder| remove(folder))?;
         let folders: Vec<_> = moved.into_iter().chain(used).collect();
@@ -214,11 +214,11 @@ fn is_unchanged(name: &str, path: &Path) -> Result<bool, CarryOverError> {
     Ok(open(path)?.is_laid_out(Maps::layout(name), Maps::array_len(name)))
 }
 
-/// Folders with links, and those without.
+/// Folders of versions whose programs are attached, and the others.
 fn by_use(versions: Vec<PathBuf>) -> Result<(Vec<PathBuf>, Vec<PathBuf>), CarryOverError> {
     let (mut used, mut unused) = (Vec::new(), Vec::new());
     for folder in versions {
-        if has_links(&folder)? {
+        if is_used(&folder)? {
             used.push(folder);
         } else {
             unused.push(folder);
@@ -234,9 +234,8 @@ fn move_pins(from: &Path, to: &Path) -> Result<(), CarryOverError> {
     Ok(())
 }
 
-fn has_links(version: &Path) -> Result<bool, CarryOverError> {
-    let links = version.join("links");
-    Ok(!entries(&links).map_err(failed("read", &links))?.is_empty())
+fn is_used(version: &Path) -> Result<bool, CarryOverError> {
+    pins::is_used(version).map_err(failed("read", version))
 }
 
 fn remove(version: &Path) -> Result<(), CarryOverError> {

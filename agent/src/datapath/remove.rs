@@ -66,8 +66,18 @@ pub async fn all(pins: &Pins) -> io::Result<Removed> {
 
 /// Removes our filters from an interface and returns how many there were.
 pub fn tc_filters(interface: &str) -> usize {
+    filters(interface, |_| true)
+}
+
+/// Likewise, but for those of the device that encrypts, which go with it.
+pub(super) fn tc_filters_but_of_device(interface: &str) -> usize {
+    filters(interface, |program| !program.starts_with("tc_wireguard"))
+}
+
+fn filters(interface: &str, is_meant: impl Fn(&str) -> bool) -> usize {
     TC_PROGRAMS
         .iter()
+        .filter(|(program, _)| is_meant(program))
         .filter(|(program, hook)| qdisc_detach_program(interface, *hook, program).is_ok())
         .count()
 }
@@ -88,7 +98,8 @@ async fn remove_unused_clsact(ifindex: i32) -> anyhow::Result<()> {
     Ok(())
 }
 
-fn interfaces() -> io::Result<Vec<(String, i32)>> {
+/// All interfaces of this network namespace, and their numbers.
+pub(super) fn interfaces() -> io::Result<Vec<(String, i32)>> {
     let interfaces = nix::net::if_::if_nameindex()?;
     Ok(interfaces
         .iter()

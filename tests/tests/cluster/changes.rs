@@ -6,8 +6,11 @@ use std::time::{Duration, Instant};
 
 use anyhow::{Result, ensure};
 use serde_json::{Value, json};
-use weir_tests::cluster::Pod;
+use weir_agent::datapath::remove;
+use weir_tests::agent::AgentConfig;
+use weir_tests::cluster::{Node, Pod};
 use weir_tests::manifest::{Manifest, Service};
+use weir_tests::plan::UPLINK;
 use weir_tests::traffic::StreamReport;
 use weir_tests::traffic::server::HTTP_PORT;
 use weir_tests::{Cluster, plan, wait};
@@ -304,4 +307,57 @@ fn an_interface_that_appears_later_is_followed() -> Result<()> {
         .http(pod.address().v4.into(), HTTP_PORT);
     assert_eq!(report.requests(2).run()?.failed, 0);
     Ok(())
+}
+
+#[test]
+fn an_interface_that_is_no_longer_an_uplink_loses_its_programs() -> Result<()> {
+    const OTHER: &str = "other0";
+    let uplinks = |names: &[&str]| AgentConfig {
+        more: json!({ "devices": { "uplinks": names } }),
+        ..AgentConfig::default()
+    };
+    let cluster = Cluster::builder("narrowed")
+        .nodes(1)
+        .agents(uplinks(&[UPLINK, OTHER]))
+        .start()?;
+    let node = cluster.node("node1")?;
+    let agent = node.agent()?;
+    node.output(
+        "ip",
+        &[
+            "link", "add", OTHER, "type", "veth", "peer", "name", "other1",
+        ],
+    )?;
+    let is_attached = || -> Result<bool> {
+        let status = agent.status()?;
+        let interfaces = status.0["datapath"]["interfaces"].as_array();
+        let mut interfaces = interfaces.into_iter().flatten();
+        Ok(interfaces.any(|it| it["name"] == OTHER))
+    };
+    wait::until("the interface to be attached to", SOON, || {
+        ensure!(is_attached()?);
+        Ok(())
+    })?;
+
+    agent.stop()?;
+    agent.configure(&uplinks(&[UPLINK]))?;
+    agent.start()?;
+    ensure!(!is_attached()?);
+    // Nothing tells when it has looked at what it did not attach to itself.
+    wait::let_pass(Duration::from_secs(2));
+    let left = node.output("sh", &["-c", &links_to(node, OTHER)?])?;
+    ensure!(left.trim() == "0", "{left} links");
+    // Where the kernel has no links for TC: removing is the way to count.
+    let left = node.run(|| remove::tc_filters(OTHER))?;
+    ensure!(left == 0, "{left} filters");
+    Ok(())
+}
+
+/// Counts the pinned links to an interface.
+fn links_to(node: &Node, interface: &str) -> Result<String> {
+    let shown = node.output("ip", &["-o", "link", "show", interface])?;
+    let number = shown.split(':').next().unwrap_or_default();
+    Ok(format!(
+        "ls /sys/fs/bpf/weir/v*/links | grep -c -e -{number}$ || true"
+    ))
 }

@@ -42,6 +42,22 @@ fn only_versions_in_use_are_carried_over_and_others_are_removed() {
 }
 
 #[test]
+fn a_version_without_links_is_in_use_if_it_says_so() {
+    let (_bpffs, pins) = pins(&[("filters", false)]);
+    fs::create_dir(pins.root().join("filters/used")).unwrap();
+    let found = CarryOver::find(&pins).unwrap().unwrap();
+    assert_eq!(names(&found), ["filters"]);
+    found.forget().unwrap();
+    assert!(!pins.root().join("filters").exists());
+
+    fs::write(pins.map("SETTINGS"), "").unwrap();
+    pins.mark_used().unwrap();
+    fs::create_dir_all(pins.root().join("other/used")).unwrap();
+    CarryOver::find(&pins).unwrap().unwrap();
+    assert!(pins.map("SETTINGS").exists(), "of a version that runs");
+}
+
+#[test]
 fn nothing_else_is_nothing_to_carry_over() {
     let (_bpffs, pins) = pins(&[("tried", false)]);
     assert!(CarryOver::find(&pins).unwrap().is_none());
