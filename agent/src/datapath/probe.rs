@@ -154,7 +154,8 @@ impl Probe {
     pub fn run(options: &Options) -> Self {
         // First, since on old kernels a low limit makes every other attempt fail.
         let memlock = host::raise_memlock();
-        let cgroup_path = options.cgroup.clone().or_else(host::cgroup2_mount);
+        let given = options.cgroup.clone().map(host::cgroup2_at);
+        let cgroup_path = given.or_else(host::cgroup2_mount);
         let attachments = trial::on_loopback();
         Self {
             kernel: host::kernel_release(),

@@ -5,7 +5,7 @@ use std::path::{Path, PathBuf};
 
 use aya_obj::generated::bpf_map_type;
 use nix::sys::resource::{RLIM_INFINITY, Resource, getrlimit, setrlimit};
-use nix::sys::statfs::{BPF_FS_MAGIC, statfs};
+use nix::sys::statfs::{BPF_FS_MAGIC, CGROUP2_SUPER_MAGIC, statfs};
 
 use super::Found;
 use super::bpf::{self, MapSpec};
@@ -92,6 +92,21 @@ pub fn raise_memlock() -> Found {
 /// Where cgroup v2 is mounted.
 pub fn cgroup2_mount() -> Option<PathBuf> {
     cgroup2_in(&read("/proc/self/mountinfo")?)
+}
+
+/// The hierarchy at or below a given folder: on nodes with both versions v2 is in the folder `unified` of the
+/// one that all look in, and who mounts that into a container cannot know.
+pub fn cgroup2_at(given: PathBuf) -> PathBuf {
+    let below = given.join("unified");
+    match !is_cgroup2(&given) && is_cgroup2(&below) {
+        true => below,
+        false => given,
+    }
+}
+
+/// Whether the folder is one of a cgroup v2 hierarchy.
+pub fn is_cgroup2(path: &Path) -> bool {
+    statfs(path).is_ok_and(|found| found.filesystem_type() == CGROUP2_SUPER_MAGIC)
 }
 
 /// Finds the mount in the text of `/proc/self/mountinfo`: the first one of the whole hierarchy,
@@ -189,6 +204,22 @@ mod tests {
                 "{mountinfo}"
             );
         }
+    }
+
+    #[test]
+    fn a_folder_that_holds_the_hierarchy_leads_to_it() {
+        let Some(mount) = cgroup2_mount() else { return };
+        assert_eq!(cgroup2_at(mount.clone()), mount);
+        if mount.ends_with("unified") {
+            let both = mount.parent().unwrap().to_owned();
+            assert_eq!(cgroup2_at(both), mount);
+        }
+        let other = std::env::temp_dir();
+        assert_eq!(
+            cgroup2_at(other.clone()),
+            other,
+            "what is wrong is told by its name"
+        );
     }
 
     #[test]

@@ -14,6 +14,7 @@ use aya_obj::generated::{
 use nix::sched::{CloneFlags, unshare};
 
 use super::bpf::{self, MapSpec, Target};
+use super::host::is_cgroup2;
 use super::{Found, Helper};
 
 /// What an XDP program returns for a packet it has no interest in.
@@ -131,6 +132,9 @@ pub fn cgroup_hooks(cgroup: Option<&Path>) -> Found {
     let Some(cgroup) = cgroup else {
         return Found::No("cgroup v2 is not mounted".into());
     };
+    if cgroup.exists() && !is_cgroup2(cgroup) {
+        return Found::No(format!("{} is not of cgroup v2", cgroup.display()));
+    }
     let attempt = || {
         let directory = File::open(cgroup)?;
         for hook in CGROUP_HOOKS {
