@@ -2,8 +2,9 @@
 
 use std::collections::BTreeSet;
 use std::net::IpAddr;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use anyhow::Context;
 use tokio::sync::{mpsc, watch};
@@ -14,13 +15,19 @@ use super::refused::Refused;
 use crate::datapath::attach::{Attacher, Leftovers};
 use crate::datapath::carry_over::CarryOver;
 use crate::datapath::interfaces::{
-    DeviceSelector, Interface, InterfaceEvent, InterfaceWatcher, NodeAddresses, OwnAddresses,
+    DeviceSelector, Interface, InterfaceEvent, InterfaceWatcher, NodeAddresses, OwnAddresses, Role,
     UplinkAddresses,
 };
 use crate::datapath::settings::Settings;
 use crate::encryption::link::IfIndex;
 use crate::encryption::reconcile::AttachDevice;
-use crate::lifecycle::ReadyGuard;
+use crate::lifecycle::{InStep, ReadyGuard};
+
+/// What readiness waits for.
+pub(super) const ATTACHING: &str = "attach to interfaces";
+
+/// How often it is looked at again whether the uplinks serve, while they do not.
+const LOOK_AGAIN: Duration = Duration::from_secs(2);
 
 /// What other parts learn of the interfaces.
 pub(super) struct Interfaces {
@@ -59,7 +66,7 @@ pub(super) fn follow(
         synced: parts.synced.clone(),
         named: named_sender,
     };
-    let ready = parts.readiness.guard("attach to interfaces");
+    let ready = parts.readiness.guard(ATTACHING);
     let tasks = &mut parts.tasks;
     tasks.spawn("interfaces", watcher.run(tasks.token()));
     tasks.spawn("attach", attach.run(events, ready));
@@ -73,6 +80,8 @@ pub struct SharedAttacher {
     attacher: Arc<Mutex<Attacher>>,
     /// Locked after the attacher by whoever locks both.
     refused: Arc<Mutex<Refused>>,
+    /// All interfaces of the node were looked at once.
+    has_looked: Arc<AtomicBool>,
 }
 
 impl SharedAttacher {
@@ -84,6 +93,18 @@ impl SharedAttacher {
     /// Interfaces that should have programs and have none: `NAME: REASON`.
     pub fn refused(&self) -> Vec<String> {
         self.lock_refused().texts()
+    }
+
+    /// Whether all interfaces of the node were looked at once: what is missing now is missing.
+    pub fn has_looked(&self) -> bool {
+        self.has_looked.load(Ordering::Relaxed)
+    }
+
+    /// Whether there is an uplink, and all that there are have their programs.
+    fn has_its_uplinks(&self) -> bool {
+        let attacher = self.lock();
+        let mut attached = attacher.attached();
+        attached.any(|it| it.interface.role == Role::Uplink) && !self.lock_refused().has_uplink()
     }
 
     fn lock_refused(&self) -> MutexGuard<'_, Refused> {
@@ -122,6 +143,7 @@ impl AttachTask {
             attacher: SharedAttacher {
                 attacher: Arc::new(Mutex::new(attacher)),
                 refused: Arc::default(),
+                has_looked: Arc::default(),
             },
             settings,
             addresses,
@@ -142,30 +164,41 @@ impl AttachTask {
     }
 
     /// Runs until the watcher ends. One interface that cannot be attached to does not keep the
-    /// others from it; it is logged, told in status and tried again.
+    /// others from it; it is logged, told in status and tried again. A node whose uplinks do not serve, all
+    /// of them, is not ready.
     pub async fn run(
         mut self,
         mut events: mpsc::Receiver<InterfaceEvent>,
         ready: ReadyGuard,
     ) -> anyhow::Result<()> {
-        let mut ready = Some(ready);
+        let mut ready = InStep::from(ready);
         loop {
+            let serves = self.serves();
+            if serves {
+                ready.succeeded();
+            } else if self.attacher.has_looked() {
+                ready.failed();
+            }
+            let again = if serves { Duration::MAX } else { LOOK_AGAIN };
             let pause = self.attacher.lock_refused().until_next(Instant::now());
             tokio::select! {
                 event = events.recv() => match event {
-                    Some(event) => self.act_on(event, &mut ready)?,
+                    Some(event) => self.act_on(event)?,
                     None => return Ok(()),
                 },
-                () = tokio::time::sleep(pause) => self.try_again(),
+                () = tokio::time::sleep(pause.min(again)) => self.try_again(),
             }
         }
     }
 
-    fn act_on(
-        &mut self,
-        event: InterfaceEvent,
-        ready: &mut Option<ReadyGuard>,
-    ) -> anyhow::Result<()> {
+    /// Whether what comes in by the uplinks is balanced, and what leaves by them guarded.
+    fn serves(&self) -> bool {
+        self.attacher.has_looked()
+            && self.settings.generation() != 0
+            && self.attacher.has_its_uplinks()
+    }
+
+    fn act_on(&mut self, event: InterfaceEvent) -> anyhow::Result<()> {
         match event {
             InterfaceEvent::Added(interface) => self.attach(&interface),
             InterfaceEvent::Changed(interface) => {
@@ -184,7 +217,7 @@ impl AttachTask {
             InterfaceEvent::SnapshotComplete => {
                 self.detach_leftovers(Leftovers::Replaced)?;
                 self.end_carrying_over()?;
-                ready.take();
+                self.attacher.has_looked.store(true, Ordering::Relaxed);
             }
             InterfaceEvent::Settled => {
                 self.detach_leftovers(Leftovers::All)?;

@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 use std::time::{Duration, Instant};
 
-use crate::datapath::interfaces::Interface;
+use crate::datapath::interfaces::{Interface, Role};
 
 /// First pause after a failure; doubled up to [`RETRY_MAX`].
 const RETRY_FIRST: Duration = Duration::from_secs(1);
@@ -51,6 +51,12 @@ impl Refused {
         self.interfaces.contains_key(&ifindex)
     }
 
+    /// Whether an uplink is among them.
+    pub(super) fn has_uplink(&self) -> bool {
+        let mut attempts = self.interfaces.values();
+        attempts.any(|attempt| attempt.interface.role == Role::Uplink)
+    }
+
     /// Those to be tried again now.
     pub(super) fn due(&self, now: Instant) -> Vec<Interface> {
         let attempts = self.interfaces.values();
@@ -76,7 +82,7 @@ impl Refused {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::datapath::interfaces::{MacAddr, Role};
+    use crate::datapath::interfaces::MacAddr;
 
     fn interface(ifindex: u32, name: &str) -> Interface {
         Interface {

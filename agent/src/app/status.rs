@@ -9,7 +9,7 @@ use ebpf_abi::{ABI_VERSION, BackendId, Counter};
 use tokio::runtime::Handle;
 use tokio::sync::watch;
 
-use super::interfaces::SharedAttacher;
+use super::interfaces::{ATTACHING, SharedAttacher};
 use crate::api::admin::{
     AgentStatus, Backend, BackendState, BalancerStatus, DatapathStatus, EndpointInterface,
     Frontend, Interface, InterfaceRole, MapLevel, Scope, Service, ServicePort, SourceStatus,
@@ -75,9 +75,14 @@ impl StatusSource for Status {
             // It fails, and is among the failures.
             waiting_for.clear();
         }
+        let has_looked = self.attached.has_looked();
+        if has_looked {
+            // Likewise.
+            waiting_for.retain(|part| *part != ATTACHING);
+        }
         let counters = self.counters.all()?;
         Ok(AgentStatus {
-            failures: self.failures(&attacher, waiting_for.is_empty()),
+            failures: self.failures(&attacher, has_looked),
             waiting_for: waiting_for.into_iter().map(str::to_owned).collect(),
             datapath: DatapathStatus {
                 abi_version: ABI_VERSION,
@@ -153,7 +158,7 @@ impl StatusSource for Status {
 
 impl Status {
     /// What should work and does not. While the agent starts, nothing is missing yet.
-    fn failures(&self, attacher: &Attacher, is_ready: bool) -> Vec<String> {
+    fn failures(&self, attacher: &Attacher, has_looked: bool) -> Vec<String> {
         let mut failures = Vec::new();
         if let Some(failure) = &self.balanced.load().failure {
             failures.push(format!(
@@ -164,14 +169,14 @@ impl Status {
         let has_uplink = attacher
             .attached()
             .any(|attached| attached.interface.role == Role::Uplink);
-        if is_ready && refused.is_empty() && !has_uplink {
+        if has_looked && refused.is_empty() && !has_uplink {
             failures.push(
                 "no interface is an uplink, so nothing from outside is balanced: set \
                  devices.uplinks"
                     .to_owned(),
             );
         }
-        if is_ready && has_uplink && self.settings.generation() == 0 {
+        if has_looked && has_uplink && self.settings.generation() == 0 {
             failures.push(
                 "no uplink has an address, so nothing is balanced and no flow is seen: give one \
                  to it, or name another interface in devices.uplinks"

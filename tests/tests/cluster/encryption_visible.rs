@@ -1,7 +1,6 @@
 //! What operators are told of encryption: who is encrypted, what left in clear text, a new key.
 
-use std::io::{Read as _, Write as _};
-use std::net::{IpAddr, TcpStream};
+use std::net::IpAddr;
 use std::time::Duration;
 
 use anyhow::{Context as _, Result, ensure};
@@ -11,7 +10,7 @@ use weir_tests::cluster::Pod;
 use weir_tests::traffic::server::HTTP_PORT;
 use weir_tests::{Cluster, wait};
 
-use crate::setting::{SOON, ordinary};
+use crate::setting::{SOON, ordinary, scrape};
 
 /// Until a node is known not to answer: ten seconds after something was sent, on a busy machine.
 const LONG: Duration = Duration::from_mins(1);
@@ -75,18 +74,6 @@ fn bytes(agent: &Agent, path: &str) -> Result<u64> {
         .filter(|row| row["node"] == "node2" && row["path"] == path)
         .map(|row| row["bytes"].as_str().unwrap_or_default().parse::<u64>());
     Ok(row.sum::<Result<u64, _>>()?)
-}
-
-/// What the agent of a node answers to an HTTP request on its loopback address.
-fn scrape(cluster: &Cluster, node: &str, path: &str) -> Result<String> {
-    cluster.node(node)?.run(|| {
-        let mut stream = TcpStream::connect("127.0.0.1:9965")?;
-        stream.set_read_timeout(Some(SOON))?;
-        write!(stream, "GET {path} HTTP/1.1\r\nHost: weir\r\n\r\n")?;
-        let mut answer = String::new();
-        stream.read_to_string(&mut answer)?;
-        anyhow::Ok(answer)
-    })?
 }
 
 #[test]

@@ -7,7 +7,7 @@ use weir_tests::cluster::Node;
 use weir_tests::plan::UPLINK;
 use weir_tests::{Cluster, wait};
 
-use crate::setting::SOON;
+use crate::setting::{SOON, scrape};
 
 /// An interface that comes later, and the number that it is made with.
 const LATE: &str = "late0";
@@ -44,6 +44,12 @@ fn an_interface_that_refused_a_program_is_tried_again() -> Result<()> {
     })?;
     let exit = agent.weir_output(&["status"])?.status.code();
     assert_eq!(exit, Some(DEGRADED));
+    // Packets come in by it that nobody balances.
+    wait::until("the node not to be ready", SOON, || {
+        let answer = scrape(&cluster, "node1", "/readyz")?;
+        ensure!(answer.contains("attach to interfaces"), "{answer}");
+        Ok(())
+    })?;
 
     // Nothing tells the agent, and the interface is what it was.
     in_folder_of_links(node, "rmdir")?;
@@ -55,6 +61,57 @@ fn an_interface_that_refused_a_program_is_tried_again() -> Result<()> {
     agent.weir(&["status"])?;
     let links = node.output("ip", &["link", "show", LATE])?;
     ensure!(links.contains("xdpgeneric"), "{links}");
+    wait::until("the node to be ready", SOON, || is_ready(&cluster))
+}
+
+#[test]
+fn a_node_without_an_uplink_is_not_ready_and_says_why() -> Result<()> {
+    let agents = AgentConfig {
+        more: json!({ "devices": { "uplinks": [LATE] } }),
+        ..AgentConfig::default()
+    };
+    let cluster = Cluster::builder("nouplink")
+        .nodes(1)
+        .agents(agents)
+        .agents_later()
+        .start()?;
+    let node = cluster.node("node1")?;
+    let agent = node.agent()?;
+    agent.launch()?;
+    wait::until("the agent to miss its uplink", SOON, || {
+        let failures = agent.status()?.failures();
+        let told = failures.iter().any(|it| it.contains("devices.uplinks"));
+        ensure!(told, "{failures:?}");
+        Ok(())
+    })?;
+    let exit = agent.weir_output(&["status"])?.status.code();
+    assert_eq!(exit, Some(DEGRADED));
+    ensure!(is_ready(&cluster).is_err());
+
+    // One comes, first without an address.
+    node.output(
+        "ip",
+        &["link", "add", LATE, "type", "veth", "peer", "name", "late1"],
+    )?;
+    node.output("ip", &["link", "set", LATE, "up"])?;
+    wait::until("the agent to miss an address", SOON, || {
+        let failures = agent.status()?.failures();
+        let told = failures.iter().any(|it| it.contains("has an address"));
+        ensure!(told, "{failures:?}");
+        Ok(())
+    })?;
+    ensure!(is_ready(&cluster).is_err());
+    node.output("ip", &["addr", "add", "192.0.2.177/24", "dev", LATE])?;
+    wait::until("the node to be ready", SOON, || is_ready(&cluster))?;
+    agent.weir(&["status"]).map(drop)
+}
+
+fn is_ready(cluster: &Cluster) -> Result<()> {
+    let answer = scrape(cluster, "node1", "/readyz")?;
+    ensure!(
+        answer.ends_with("ready\n") && answer.contains(" 200 "),
+        "{answer}"
+    );
     Ok(())
 }
 

@@ -1,7 +1,8 @@
 //! The cluster that most scenarios start from, and how they look at it.
 
 use std::collections::BTreeSet;
-use std::net::{IpAddr, SocketAddr};
+use std::io::{Read as _, Write as _};
+use std::net::{IpAddr, SocketAddr, TcpStream};
 use std::time::Duration;
 
 use anyhow::{Result, ensure};
@@ -78,4 +79,16 @@ pub fn backends(cluster: &Cluster, like: IpAddr, port: u16) -> BTreeSet<SocketAd
     same_family
         .map(|address| SocketAddr::new(address, port))
         .collect()
+}
+
+/// What the agent of a node answers to an HTTP request on its loopback address.
+pub fn scrape(cluster: &Cluster, node: &str, path: &str) -> Result<String> {
+    cluster.node(node)?.run(|| {
+        let mut stream = TcpStream::connect("127.0.0.1:9965")?;
+        stream.set_read_timeout(Some(SOON))?;
+        write!(stream, "GET {path} HTTP/1.1\r\nHost: weir\r\n\r\n")?;
+        let mut answer = String::new();
+        stream.read_to_string(&mut answer)?;
+        anyhow::Ok(answer)
+    })?
 }
