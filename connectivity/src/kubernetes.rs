@@ -74,14 +74,18 @@ impl Kubernetes {
         let all: Vec<Node> = list(&Api::all(client.clone()), "").await?;
         let agents = Agents::find(&client, settings.agents.as_deref()).await?;
         let nodes = objects::choose_nodes(&all, &agents.by_node, settings.nodes)?;
-        let image = settings.image.clone().or_else(|| agents.image.clone());
-        let image = image.ok_or(KubernetesError::NoImage)?;
+        let (image, pull_policy) = match (&settings.image, &agents.image) {
+            (Some(image), _) => (image.clone(), None),
+            (None, Some(image)) => (image.clone(), agents.pull_policy.clone()),
+            (None, None) => return Err(KubernetesError::NoImage),
+        };
         let services: Api<Service> = Api::namespaced(client.clone(), DNS.0);
         let has_dns = !list(&services, DNS.1).await?.is_empty();
         let names = nodes.iter().filter_map(|node| node.metadata.name.clone());
         let plan = Plan {
             namespace: settings.namespace.clone(),
             image,
+            pull_policy,
             nodes: names.collect(),
         };
         Ok(Self {
@@ -104,6 +108,7 @@ impl Kubernetes {
             image,
             nodes,
             namespace,
+            ..
         } = &self.plan;
         let nodes = nodes.join(", ");
         format!("namespace {namespace} on {nodes}, with the image {image}; {agents}")

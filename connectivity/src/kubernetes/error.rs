@@ -31,6 +31,12 @@ pub enum KubernetesError {
     /// No node takes pods.
     #[error("no node can take the pods of the suite:\n  {}", .0.join("\n  "))]
     NoNodes(Vec<String>),
+    /// Nothing of Weir would be tried.
+    #[error(
+        "agents run on nodes that take no pods, and on no other, so nothing of Weir would be tried; \
+         `kubectl uncordon` one of them:\n  {}", .0.join("\n  ")
+    )]
+    NoNodeWithAgent(Vec<String>),
     /// There are no agents to take the image from.
     #[error(
         "no agents were found (pods labelled {}), so their image is not known: name one with \

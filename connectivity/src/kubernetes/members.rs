@@ -22,6 +22,8 @@ pub struct Agents {
     pub by_node: ByNode,
     /// The image of one of them.
     pub image: Option<String>,
+    /// When that image is pulled.
+    pub pull_policy: Option<String>,
 }
 
 impl Agents {
@@ -59,7 +61,10 @@ impl Agents {
                 agents
                     .by_node
                     .insert(node.clone(), format!("{namespace}/{name}"));
-                agents.image = agents.image.or_else(|| container.image.clone());
+                if agents.image.is_none() {
+                    agents.image.clone_from(&container.image);
+                    agents.pull_policy.clone_from(&container.image_pull_policy);
+                }
             }
         }
         agents

@@ -62,6 +62,8 @@ pub struct Plan {
     pub namespace: String,
     /// Of this image.
     pub image: String,
+    /// When it is pulled; as the API server decides if not given.
+    pub pull_policy: Option<String>,
     /// On these nodes: a pod of each role on each.
     pub nodes: Vec<String>,
 }
@@ -158,6 +160,7 @@ impl Plan {
         Container {
             name: "weir".to_owned(),
             image: Some(self.image.clone()),
+            image_pull_policy: self.pull_policy.clone(),
             command: Some(words.into_iter().map(str::to_owned).collect()),
             env: Some(vec![pod_name()]),
             readiness_probe: (role == Role::Server).then(readiness),
@@ -276,6 +279,9 @@ pub fn choose_nodes(
             refused.push("there is no node at all".to_owned());
         }
         return Err(KubernetesError::NoNodes(refused));
+    }
+    if !agents.is_empty() && !fit.iter().any(|node| agents.contains_key(name(node))) {
+        return Err(KubernetesError::NoNodeWithAgent(refused));
     }
     Ok(fit)
 }

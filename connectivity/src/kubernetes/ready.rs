@@ -143,6 +143,7 @@ mod tests {
         Plan {
             namespace: "check".into(),
             image: "weir:1".into(),
+            pull_policy: None,
             nodes: vec!["a".into()],
         }
     }

@@ -123,6 +123,7 @@ fn objects_are_taken_as_they_are_meant_and_nothing_is_left() -> Result<()> {
     let plan = Plan {
         namespace: NAMESPACE.into(),
         image: "weir:test".into(),
+        pull_policy: None,
         nodes: vec!["a".into(), "b".into()],
     };
     let pods = plan.pods();

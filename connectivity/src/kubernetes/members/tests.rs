@@ -9,6 +9,7 @@ fn plan() -> Plan {
     Plan {
         namespace: "check".into(),
         image: "weir:1".into(),
+        pull_policy: None,
         nodes: vec!["a".into(), "b".into()],
     }
 }

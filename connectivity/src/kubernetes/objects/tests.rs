@@ -5,6 +5,7 @@ fn plan() -> Plan {
     Plan {
         namespace: "check".into(),
         image: "weir:1".into(),
+        pull_policy: None,
         nodes: vec!["a".into(), "b".into()],
     }
 }
@@ -97,6 +98,10 @@ fn nodes_that_take_pods_are_chosen_those_with_agents_first() {
     ] {
         assert!(error.contains(why), "{why:?} is not in {error}");
     }
+    // Without one with an agent nothing of Weir would be tried.
+    let error = choose_nodes(&all[..2], &agents, 2).unwrap_err().to_string();
+    assert!(error.contains("kubectl uncordon"), "{error}");
+    assert_eq!(choose_nodes(&all[..2], &ByNode::new(), 2).unwrap().len(), 2);
     let none = choose_nodes(&[], &agents, 2).unwrap_err().to_string();
     assert!(none.contains("no node at all"), "{none}");
 }
