@@ -239,9 +239,9 @@ impl ClusterState {
 
     /// Slices that name a Service which is not there, in the order of their names.
     pub fn slices_without_service(&self) -> impl Iterator<Item = &EndpointSlice> {
-        self.slices
-            .values()
-            .filter(|slice| !self.services.contains_key(&service_of(slice)))
+        self.slices.values().filter(|slice| {
+            !slice.service.is_empty() && !self.services.contains_key(&service_of(slice))
+        })
     }
 
     /// All Pods, in the order of their names.

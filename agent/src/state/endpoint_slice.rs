@@ -39,7 +39,8 @@ pub struct Endpoint {
 pub struct EndpointSlice {
     /// Name of the slice.
     pub name: ObjectName,
-    /// Name of its Service (label `kubernetes.io/service-name`), in the same namespace.
+    /// Name of its Service (label `kubernetes.io/service-name`), in the same namespace; empty if it is of
+    /// none, and then it has no endpoints here.
     pub service: Arc<str>,
     /// Ports of all its endpoints.
     pub ports: Vec<EndpointPort>,

@@ -72,7 +72,7 @@ async fn a_list_comes_in_pages_and_a_watch_goes_on_from_there() {
 }
 
 #[tokio::test]
-async fn a_page_whose_token_expired_starts_the_list_anew_and_loses_nothing() {
+async fn a_list_that_expires_between_pages_is_asked_for_in_one_and_loses_nothing() {
     let server = Server::start().await.unwrap();
     for number in 0..600 {
         server.put("services", service(&format!("s{number:03}"), "10.0.0.1"));
@@ -83,7 +83,9 @@ async fn a_page_whose_token_expired_starts_the_list_anew_and_loses_nothing() {
     source.synced().await;
     assert_eq!(source.state.read().services().count(), 600);
     let lists = server.requests("services", Ask::List);
-    assert_eq!(lists, 4, "first page, refusal, both pages");
+    assert_eq!(lists, 3, "first page, refusal, all at once");
+    let last = server.queries("services", Ask::List).pop().unwrap();
+    assert!(!last.contains("limit="), "{last}");
     source.stop().await;
 }
 
@@ -196,6 +198,56 @@ async fn a_watch_that_stalls_is_given_up() {
     source.synced().await;
     server.put("services", service("a", "10.0.0.2"));
     source.until_ips(&["10.0.0.2"]).await;
+    source.stop().await;
+}
+
+#[tokio::test]
+async fn a_server_that_was_set_back_in_time_is_listed_though_its_watches_are_silent() {
+    let server = Server::start().await.unwrap();
+    server.put("services", service("a", "10.0.0.1"));
+    server.fail("services", Ask::Watch, vec![Fault::Stall; 2]);
+    let folder = tempfile::tempdir().unwrap();
+    let impatient = Timing {
+        watch_idle: Duration::from_millis(300),
+        ..timing()
+    };
+    let mut source = Following::url(&server.url, folder.path(), impatient);
+    source.synced().await;
+    until_met(&server).await;
+    assert_eq!(server.requests("services", Ask::List), 1);
+    server.delete("services", "a");
+    source.until_ips(&[]).await;
+    // The third watch would have told it as well.
+    assert!(server.requests("services", Ask::List) >= 2);
+    source.stop().await;
+}
+
+#[tokio::test]
+async fn a_gateway_without_a_server_costs_no_list() {
+    let (server, _folder, source) = start(&[("a", "10.0.0.1")]).await;
+    server.fail("services", Ask::Watch, vec![Fault::Status(504); 3]);
+    server.cut_watches();
+    until_met(&server).await;
+    server.put("services", service("a", "10.0.0.2"));
+    source.until_ips(&["10.0.0.2"]).await;
+    assert_eq!(server.requests("services", Ask::List), 1);
+    source.stop().await;
+}
+
+#[tokio::test]
+async fn a_server_that_lists_and_refuses_every_watch_is_told_of() {
+    let server = Server::start().await.unwrap();
+    server.put("services", service("a", "10.0.0.1"));
+    server.fail("services", Ask::Watch, vec![Fault::Status(410); 10_000]);
+    let folder = tempfile::tempdir().unwrap();
+    let mut source = Following::url(&server.url, folder.path(), timing());
+    source.synced().await;
+    let is_told = |cluster: &ClusterState| {
+        let mut problems = cluster.problems();
+        problems.any(|it| it.message.contains("status 410"))
+    };
+    source.until("that it is told", is_told).await;
+    assert!(server.requests("services", Ask::List) < 100);
     source.stop().await;
 }
 

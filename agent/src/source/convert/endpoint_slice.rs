@@ -12,7 +12,14 @@ use crate::state::{Endpoint, EndpointPort, EndpointSlice};
 /// Label that names the Service of a slice.
 const SERVICE_NAME: &str = "kubernetes.io/service-name";
 
-/// `addressType`, as far as it can be balanced.
+/// `addressType`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Addresses {
+    Of(Family),
+    Names,
+}
+
+/// What can be balanced.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Family {
     V4,
@@ -20,7 +27,8 @@ enum Family {
 }
 
 /// Converts an EndpointSlice. A bad endpoint is left out and the others are served; anything that
-/// concerns all endpoints refuses the slice.
+/// concerns all endpoints refuses the slice. One that is no Service's, or that has names instead of
+/// addresses, is well-formed and has no endpoints here: what was taken of it before must go.
 pub fn endpoint_slice(
     object: &api::EndpointSlice,
     findings: &mut Findings,
@@ -36,7 +44,12 @@ pub fn endpoint_slice(
             endpoints: Vec::new(),
         })
     })?;
-    let family = family(object, findings)?;
+    let Addresses::Of(family) = addresses(object, findings)? else {
+        return Some(slice);
+    };
+    if slice.service.is_empty() {
+        return Some(slice);
+    }
     let given = object.endpoints.as_deref().unwrap_or_default();
     let endpoints = given.iter().enumerate();
     slice.endpoints = endpoints
@@ -51,6 +64,7 @@ pub fn endpoint_slice(
     Some(slice)
 }
 
+/// The Service that a slice is of; empty if it is of none, as those of other controllers are.
 fn service_name(object: &api::EndpointSlice, findings: &mut Findings) -> Option<Arc<str>> {
     let labels = object.metadata.labels.as_ref();
     let service = labels.and_then(|labels| labels.get(SERVICE_NAME));
@@ -62,21 +76,21 @@ fn service_name(object: &api::EndpointSlice, findings: &mut Findings) -> Option<
             None
         }
         None => {
-            let why = format!("lacks {SERVICE_NAME}, which names the Service that the slice is of");
-            findings.error("metadata.labels", why);
-            None
+            let why = format!("lacks {SERVICE_NAME}: it is no Service's and gets no traffic");
+            findings.warning("metadata.labels", why);
+            Some(Arc::default())
         }
     }
 }
 
-fn family(object: &api::EndpointSlice, findings: &mut Findings) -> Option<Family> {
+fn addresses(object: &api::EndpointSlice, findings: &mut Findings) -> Option<Addresses> {
     match object.address_type.as_str() {
-        "IPv4" => return Some(Family::V4),
-        "IPv6" => return Some(Family::V6),
-        "FQDN" => findings.error(
-            "addressType",
-            "FQDN endpoints have no address to balance to",
-        ),
+        "IPv4" => return Some(Addresses::Of(Family::V4)),
+        "IPv6" => return Some(Addresses::Of(Family::V6)),
+        "FQDN" => {
+            findings.not_honoured("addressType", "names are not looked up, nor balanced");
+            return Some(Addresses::Names);
+        }
         "" => findings.error("addressType", "is missing: write IPv4 or IPv6"),
         other => findings.error("addressType", format!("{other:?} is neither IPv4 nor IPv6")),
     }
@@ -271,7 +285,6 @@ endpoints: [{{addresses: {addresses}}}, {{addresses: ['{good}']}}]
     #[test]
     fn what_concerns_all_endpoints_refuses_the_slice() {
         let cases = [
-            ("addressType: FQDN\nports: [{port: 80}]", "addressType"),
             ("addressType: IPv5\nports: [{port: 80}]", "addressType"),
             ("ports: [{port: 80}]", "addressType"),
             ("addressType: IPv4\nports: [{port: 0}]", "ports[0].port"),
@@ -299,15 +312,18 @@ endpoints: [{{addresses: {addresses}}}, {{addresses: ['{good}']}}]
     }
 
     #[test]
-    fn a_slice_must_name_its_service() {
-        let rest = "addressType: IPv4\nports: [{port: 80}]";
-        let (slice, findings) = run(endpoint_slice, &format!("metadata: {{name: a}}\n{rest}"));
-        assert_eq!(
-            (slice, findings),
-            (None, vec!["E metadata.labels".to_owned()])
-        );
+    fn a_slice_of_no_service_or_with_names_has_no_endpoints() {
+        let rest = "ports: [{port: 80}]\nendpoints: [{addresses: [10.1.0.1]}]";
+        let text = format!("metadata: {{name: a}}\naddressType: IPv4\n{rest}");
+        let (slice, findings) = run(endpoint_slice, &text);
+        let slice = slice.unwrap();
+        assert_eq!((&*slice.service, slice.endpoints), ("", Vec::new()));
+        assert_eq!(findings, ["W metadata.labels"]);
+        let (slice, findings) = convert(&format!("addressType: FQDN\n{rest}"));
+        assert_eq!(slice.unwrap().endpoints, []);
+        assert_eq!(findings, ["W addressType"]);
         let bad = "metadata: {name: a, labels: {kubernetes.io/service-name: A.b}}";
-        let (slice, findings) = run(endpoint_slice, &format!("{bad}\n{rest}"));
+        let (slice, findings) = run(endpoint_slice, &format!("{bad}\naddressType: IPv4\n{rest}"));
         let field = "E metadata.labels.kubernetes.io/service-name".to_owned();
         assert_eq!((slice, findings), (None, vec![field]));
     }

@@ -16,7 +16,7 @@ const ANNOTATION_PREFIX: &str = "weir.";
 /// Longest value of one of ours that is kept; a key of encryption has 44 bytes.
 const ANNOTATION_BYTES_MAX: usize = 1 << 10;
 
-/// Converts a Node. A bad address or range refuses it whole.
+/// Converts a Node. A bad range refuses it whole; of several addresses those count that can be used.
 pub fn node(object: &api::Node, findings: &mut Findings) -> Option<Node> {
     unless_errors(findings, |findings| {
         let metadata = &object.metadata;
@@ -71,7 +71,8 @@ fn addresses(status: Option<&api::NodeStatus>, findings: &mut Findings) -> Vec<I
             .filter(|(_, given)| given.type_ == wanted)
         {
             let field = format!("status.addresses[{at}].address");
-            let ip = address::parse(findings, &field, &given.address);
+            // Clouds list such as link-local ones beside the others.
+            let ip = address::parse_or_leave_out(findings, &field, &given.address);
             addresses.extend(ip.filter(|ip| !addresses.contains(ip)));
         }
     }
@@ -165,8 +166,32 @@ status: {addresses: [{type: InternalIP, address: nowhere}]}
             findings,
             [
                 "E metadata.name",
-                "E status.addresses[0].address",
+                "W status.addresses[0].address",
                 "E spec.podCIDRs[0]"
+            ]
+        );
+    }
+
+    #[test]
+    fn an_address_that_cannot_be_used_is_left_out_of_several() {
+        let (node, findings) = run(
+            node,
+            "
+metadata: {name: worker}
+status:
+  addresses:
+  - {type: InternalIP, address: 'fe80::1'}
+  - {type: InternalIP, address: 192.0.2.1}
+  - {type: InternalIP, address: 169.254.0.7}
+",
+        );
+        let addresses = node.unwrap().addresses;
+        assert_eq!(addresses, ["192.0.2.1".parse::<IpAddr>().unwrap()]);
+        assert_eq!(
+            findings,
+            [
+                "W status.addresses[0].address",
+                "W status.addresses[2].address"
             ]
         );
     }

@@ -5,14 +5,29 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use http::Uri;
+use hyper_util::client::legacy::connect::HttpConnector;
+use hyper_util::rt::TokioExecutor;
+use kube::client::ConfigExt as _;
 use kube::config::{InClusterError, KubeConfigOptions, Kubeconfig, KubeconfigError};
 use kube::{Client, Config};
 use thiserror::Error;
+use tower::{BoxError, ServiceBuilder};
+use tower_http::decompression::DecompressionLayer;
 
 use crate::config::{self, ApiServer};
 
 /// Time in which a connection must be made. Trying again costs little, and addresses change.
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(5);
+
+/// A connection on which nothing came for so long is asked whether its other end is still there: a server that
+/// lost its power ends no connection, and a watch may have nothing to say for a minute.
+const KEEPALIVE_TIME: Duration = Duration::from_secs(15);
+/// How often that is asked then.
+const KEEPALIVE_INTERVAL: Duration = Duration::from_secs(5);
+/// How often without an answer until the connection is given up.
+const KEEPALIVE_RETRIES: u32 = 3;
+/// What was sent and not acknowledged for so long ends a connection, too.
+const UNACKNOWLEDGED_MAX: Duration = Duration::from_secs(30);
 
 /// Why there is no way to ask the API server.
 #[derive(Debug, Error)]
@@ -51,12 +66,36 @@ pub async fn connect(settings: &config::Kubernetes) -> Result<(Client, String), 
         None => from_pod(&settings.api_server)?,
     };
     apply_address(&mut config, &settings.api_server)?;
-    config.connect_timeout = Some(CONNECT_TIMEOUT);
-    // Who asks decides when to ask again, and must know that it failed.
-    config.default_retry = false;
     let url = config.cluster_url.to_string();
-    let client = Client::try_from(config).map_err(ConnectError::Client)?;
+    let client = client(config).map_err(ConnectError::Client)?;
     Ok((client, url))
+}
+
+/// A client that notices within half a minute that a server is gone. kube's own one does not ask, and
+/// repeats requests by itself: who asks decides when to ask again, and must know that it failed.
+fn client(config: Config) -> Result<Client, kube::Error> {
+    if config.proxy_url.is_some() {
+        // It says which proxies it can use.
+        return Client::try_from(config);
+    }
+    let mut tcp = HttpConnector::new();
+    tcp.enforce_http(false);
+    tcp.set_connect_timeout(Some(CONNECT_TIMEOUT));
+    tcp.set_keepalive(Some(KEEPALIVE_TIME));
+    tcp.set_keepalive_interval(Some(KEEPALIVE_INTERVAL));
+    tcp.set_keepalive_retries(Some(KEEPALIVE_RETRIES));
+    tcp.set_tcp_user_timeout(Some(UNACKNOWLEDGED_MAX));
+    let https = config.rustls_https_connector_with_connector(tcp)?;
+    let http = hyper_util::client::legacy::Builder::new(TokioExecutor::new()).build(https);
+    let gzip = DecompressionLayer::new().gzip(!config.disable_compression);
+    let service = ServiceBuilder::new()
+        .layer(config.base_uri_layer())
+        .layer(gzip)
+        .option_layer(config.auth_layer()?)
+        .layer(config.extra_headers_layer()?)
+        .map_err(BoxError::from)
+        .service(http);
+    Ok(Client::new(service, config.default_namespace))
 }
 
 async fn from_file(path: PathBuf, context: Option<String>) -> Result<Config, ConnectError> {
@@ -171,5 +210,43 @@ current-context: a
         assert!(text.contains("/nowhere/kubeconfig"), "{text}");
         let context = url(|s| s.context = Some("c".to_owned())).await;
         assert!(matches!(context, Err(ConnectError::Kubeconfig { .. })));
+    }
+
+    /// What the kernel waits for at the socket with this local port: the field `tr` of `/proc/net/tcp`.
+    fn timer(port: u16) -> Option<u8> {
+        let table = std::fs::read_to_string("/proc/self/net/tcp").unwrap();
+        let line = table.lines().find(|line| {
+            line.split_whitespace()
+                .nth(1)
+                .is_some_and(|it| it.ends_with(&format!(":{port:04X}")))
+        })?;
+        let timer = line.split_whitespace().nth(5)?;
+        timer.split(':').next()?.parse().ok()
+    }
+
+    #[tokio::test]
+    async fn a_connection_without_news_is_asked_whether_it_lives() {
+        const KEEPALIVE: u8 = 2;
+        let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let url = format!("http://{}", listener.local_addr().unwrap());
+        let client = client(Config::new(url.parse().unwrap())).unwrap();
+        let request = http::Request::get("/api/v1/nodes")
+            .body(Vec::new())
+            .unwrap();
+        let asking = tokio::spawn(async move { client.request_text(request).await });
+        let (mut stream, from) = listener.accept().await.unwrap();
+        let mut head = [0; 16];
+        tokio::io::AsyncReadExt::read_exact(&mut stream, &mut head)
+            .await
+            .unwrap();
+        // The acknowledgement of the request ends another timer first.
+        for _ in 0..100 {
+            if timer(from.port()) == Some(KEEPALIVE) {
+                asking.abort();
+                return;
+            }
+            tokio::time::sleep(Duration::from_millis(20)).await;
+        }
+        panic!("timer {:?}", timer(from.port()));
     }
 }

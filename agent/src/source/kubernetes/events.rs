@@ -48,7 +48,11 @@ pub(super) async fn report(inputs: &Inputs, client: &Client) {
     let mut ledger = Ledger::default();
     loop {
         ticks.tick().await;
-        let present = mistakes(&inputs.state.read(), &inputs.node_name);
+        let present = mistakes(
+            &inputs.state.read(),
+            &inputs.node_name,
+            inputs.settings.node.publish,
+        );
         for (mistake, message) in ledger.due(present, Instant::now()) {
             let told = tell(inputs, client, &mistake, &message).boxed();
             match timeout(REQUESTS, told).await {
@@ -101,12 +105,13 @@ impl Ledger {
     }
 }
 
-/// The mistakes that this node reports, with what is to be said.
-fn mistakes(state: &ClusterState, node: &str) -> BTreeMap<Mistake, String> {
+/// The mistakes that this node reports, with what is to be said. Where agents publish what they are, those
+/// on nodes with one share the work; elsewhere all nodes are taken to have one.
+fn mistakes(state: &ClusterState, node: &str, publish: bool) -> BTreeMap<Mistake, String> {
     let told = state.problems().filter(|problem| is_told(problem));
     let mut nodes: Vec<&str> = state
         .nodes()
-        .filter(|node| node.annotations.contains_key(VERSION_ANNOTATION))
+        .filter(|node| !publish || node.annotations.contains_key(VERSION_ANNOTATION))
         .map(|node| node.name.as_str())
         .collect();
     if !nodes.contains(&node) {

@@ -147,17 +147,20 @@ impl Intake {
     }
 
     fn set_problems(&mut self, key: &ObjectKey, findings: Findings, served_as_before: bool) {
-        let unlisted = findings.len().saturating_sub(PROBLEMS_OF_OBJECT_MAX);
         let tell = |severity, field: &str, message: String| {
             problem(severity, self.origin.clone(), key, field, message)
         };
-        let listed = findings.into_iter().take(PROBLEMS_OF_OBJECT_MAX);
-        let mut problems: Vec<_> = listed
+        let mut findings: Vec<_> = findings.into_iter().collect();
+        // Stable: what was found first stays first among its like.
+        findings.sort_by_key(|finding| is_harmless(finding.severity));
+        let unlisted = findings.split_off(findings.len().min(PROBLEMS_OF_OBJECT_MAX));
+        let mut problems: Vec<_> = findings
+            .into_iter()
             .map(|finding| tell(finding.severity, &finding.field, finding.message))
             .collect();
-        if unlisted > 0 {
-            let message = format!("{unlisted} further problems of it are not listed");
-            problems.push(tell(Severity::Warning, "", message));
+        if let Some(worst) = unlisted.first() {
+            let message = format!("{} further problems of it are not listed", unlisted.len());
+            problems.push(tell(worst.severity, "", message));
         }
         if served_as_before {
             let message = "its last good state is served".to_owned();
@@ -195,20 +198,39 @@ impl Intake {
         });
     }
 
+    /// Objects that are not served come first: who gives up looking has to have seen those.
     fn listed(&self) -> Vec<Problem> {
-        let of_objects = self.problems.values().take(OBJECTS_LISTED_MAX).flatten();
-        let mut listed: Vec<_> = of_objects.cloned().collect();
-        let unlisted = self.problems.len().saturating_sub(OBJECTS_LISTED_MAX);
-        if unlisted > 0 {
+        let is_harmless =
+            |problems: &&Vec<Problem>| problems.iter().all(|problem| is_harmless(problem.severity));
+        let (harmless, refused): (Vec<_>, Vec<_>) = self.problems.values().partition(is_harmless);
+        let mut objects = refused.into_iter().chain(harmless);
+        let mut listed: Vec<_> = objects
+            .by_ref()
+            .take(OBJECTS_LISTED_MAX)
+            .flatten()
+            .cloned()
+            .collect();
+        let mut unlisted = objects.peekable();
+        if let Some(worst) = unlisted.peek() {
+            let severity = match is_harmless(worst) {
+                true => Severity::Warning,
+                false => Severity::Error,
+            };
             let message = format!(
-                "{unlisted} further objects of kind {:?} have problems that are not listed",
+                "{} further objects of kind {:?} have problems that are not listed",
+                unlisted.count(),
                 self.kind
             );
             let origin = self.origin.clone();
-            listed.push(problem(Severity::Warning, origin, &"", "", message));
+            listed.push(problem(severity, origin, &"", "", message));
         }
         listed
     }
+}
+
+/// Nothing is refused for it.
+fn is_harmless(severity: Severity) -> bool {
+    severity != Severity::Error
 }
 
 /// Name under which the problems of a kind are kept in the state.

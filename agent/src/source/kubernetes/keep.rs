@@ -178,8 +178,11 @@ impl Kept {
             write_rows(&mut rows, kind, some, state)?;
             file.write_all(&rows)?;
         }
-        file.into_inner().map_err(io::IntoInnerError::into_error)?;
-        fs::rename(&draft, self.path(kind))
+        let file = file.into_inner().map_err(io::IntoInnerError::into_error)?;
+        // Otherwise the name may be on the disk before the rows, and an empty file after a power cut.
+        file.sync_all()?;
+        fs::rename(&draft, self.path(kind))?;
+        File::open(&self.folder)?.sync_all()
     }
 
     fn path(&self, kind: Kind) -> PathBuf {

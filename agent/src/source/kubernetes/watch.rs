@@ -10,6 +10,7 @@ use http::HeaderValue;
 use http::header::ACCEPT_ENCODING;
 use kube::Client;
 use kube::core::Request;
+use kube::core::Status;
 use kube::core::params::{ListParams, WatchParams};
 use serde_json::value::RawValue;
 use thiserror::Error;
@@ -35,6 +36,10 @@ const RETRY_AFTER_MAX: Duration = Duration::from_mins(1);
 
 /// A watch that lived as long as this was taken.
 const SETTLING: Duration = Duration::from_secs(1);
+
+/// Watches in a row, from one place in history, that say nothing at all, not even that nothing happened.
+/// A server that was set back in time is silent until it comes to that place again.
+const SILENT_MAX: u32 = 2;
 
 /// How long things may take.
 #[derive(Clone, Copy, Debug)]
@@ -94,13 +99,20 @@ impl Failure {
     /// Whether what was seen so far is no basis to go on from.
     fn wants_list(&self) -> bool {
         match self {
-            // 504 answers a version that the server has not come to: it lost history, or another
-            // server told it.
-            Self::Api(kube::Error::Api(status)) => matches!(status.code, 410 | 504),
+            Self::Api(kube::Error::Api(status)) => status.code == 410 || is_ahead_of_server(status),
             Self::Api(_) | Self::EndedAtOnce => false,
             Self::Body(error) => matches!(error, BodyError::TooLarge(_) | BodyError::NotText),
             Self::Nonsense(_) => true,
         }
+    }
+
+    /// Whether the server has forgotten what it was asked to go on from.
+    fn is_expired(&self) -> bool {
+        matches!(self, Self::Api(kube::Error::Api(status)) if status.code == 410)
+    }
+
+    fn is_silence(&self) -> bool {
+        matches!(self, Self::Body(BodyError::Stalled(_)))
     }
 
     fn retry_after(&self) -> Duration {
@@ -113,6 +125,16 @@ impl Failure {
             .map_or(0, |it| it.retry_after_seconds);
         Duration::from_secs(u64::from(seconds)).min(RETRY_AFTER_MAX)
     }
+}
+
+/// Whether the server has not come to a version yet: it lost history, or another server told it. What stands
+/// between answers 504 too where it cannot reach a server, and then all is as it was.
+fn is_ahead_of_server(status: &Status) -> bool {
+    let causes = status.details.iter().flat_map(|details| &details.causes);
+    let is_told = causes
+        .map(|cause| &*cause.reason)
+        .any(|it| it == "ResourceVersionTooLarge");
+    status.code == 504 && (is_told || status.message.contains("Too large resource version"))
 }
 
 /// The task that follows one kind.
@@ -149,15 +171,21 @@ impl Watch {
 
     /// Watches, and resumes what ended, until only a new list helps.
     async fn watch_from(&mut self, mut position: Position, backoff: &mut Backoff) -> Failure {
+        let mut silent = 0;
         loop {
-            let started = Instant::now();
+            let (started, begin) = (Instant::now(), position.clone());
             let outcome = self.watch(&mut position).await;
             let was_healthy = started.elapsed() >= self.timing.healthy;
             if was_healthy {
                 backoff.reset();
             }
+            let is_silent = matches!(&outcome, Err(failure) if failure.is_silence());
+            silent = match is_silent && position == begin {
+                true => silent + 1,
+                false => 0,
+            };
             match outcome {
-                Err(failure) if failure.wants_list() => return failure,
+                Err(failure) if failure.wants_list() || silent >= SILENT_MAX => return failure,
                 Err(failure) => self.pause_after(&failure, backoff).await,
                 Ok(()) if was_healthy => {}
                 Ok(()) => self.pause_after(&Failure::EndedAtOnce, backoff).await,
@@ -179,24 +207,24 @@ impl Watch {
     }
 
     /// Lists all, page by page. Each page is taken as it comes; only what no page shows is deleted,
-    /// at the end.
+    /// at the end. Where the server forgets faster than pages are read, all is one page.
     async fn list(&mut self) -> Result<Position, Failure> {
         let started = Instant::now();
         let mut seen = Seen::default();
         let mut params = ListParams::default().limit(PAGE_OBJECTS);
-        let access = object::access(self.kind);
-        access.assert(Verb::List);
         loop {
-            let request = Request::new(access.path("")).list(&params);
-            let request =
-                request.map_err(|error| Failure::Api(kube::Error::BuildRequest(error)))?;
-            let deadline = Instant::now() + self.timing.page;
-            let body = self.ask(request, self.timing.page_idle, deadline).await?;
-            let text = body.text().await?;
+            let text = match self.page(&params).await {
+                Err(failure) if failure.is_expired() && params.continue_token.is_some() => {
+                    tracing::info!(kind = ?self.kind, "the list expired between pages");
+                    seen = Seen::default();
+                    params = ListParams::default();
+                    continue;
+                }
+                text => text?,
+            };
             let page = Page::read(&text)
                 .map_err(|error| Failure::Nonsense(format!("a list cannot be read: {error}")))?;
             self.intake.page(page.items(), &mut seen);
-            self.health.answered(self.kind);
             if page.metadata.next.is_empty() {
                 let version = page.metadata.resource_version;
                 self.intake.complete(&seen);
@@ -212,6 +240,16 @@ impl Watch {
             }
             params.continue_token = Some(page.metadata.next);
         }
+    }
+
+    async fn page(&self, params: &ListParams) -> Result<String, Failure> {
+        let access = object::access(self.kind);
+        access.assert(Verb::List);
+        let request = Request::new(access.path("")).list(params);
+        let request = request.map_err(|error| Failure::Api(kube::Error::BuildRequest(error)))?;
+        let deadline = Instant::now() + self.timing.page;
+        let body = self.ask(request, self.timing.page_idle, deadline).await?;
+        Ok(body.text().await?)
     }
 
     /// Watches from `position` on, and moves it. Ends well when the server ends the watch.
@@ -230,7 +268,7 @@ impl Watch {
         request.headers_mut().insert(ACCEPT_ENCODING, identity);
         let deadline = Instant::now() + Duration::from_secs(seconds) + self.timing.watch_idle;
         let mut body = self.ask(request, self.timing.watch_idle, deadline).await?;
-        // A server that takes a watch and ends it at once does not answer as it should.
+        // A server that takes a watch and ends it at once does not answer as it should, whatever it listed.
         let settling = sleep(SETTLING);
         tokio::pin!(settling);
         let mut is_settled = false;
