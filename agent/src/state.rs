@@ -30,5 +30,5 @@ pub use node::{KEY_ANNOTATION, NEXT_KEY_ANNOTATION, Node, OwnAnnotations};
 pub use object::{Change, Object};
 pub use pod::{Pod, Workload};
 pub use problem::{Problem, Severity};
-pub use service::{L4Protocol, Service, ServicePort};
+pub use service::{AsksMore, L4Protocol, Service, ServicePort};
 pub use shared::SharedState;

@@ -42,6 +42,7 @@ pub(super) fn start(
             name: config.node_name.clone(),
             addresses: BTreeSet::new(),
             external_cluster_ip: config.load_balancer.external_cluster_ip,
+            beside_kube_proxy: !config.load_balancer.kube_proxy_replacement,
         },
         balanced: Arc::clone(&balanced),
     };

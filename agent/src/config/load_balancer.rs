@@ -12,6 +12,10 @@ section! {
             /// services are left to whatever else serves them, such as kube-proxy. Switching it off
             /// takes all services away from this node, as if they were deleted.
             "enabled" enabled: bool = true,
+            /// Whether Services are Weir's alone. `false`: kube-proxy runs on the node too, and is left the
+            /// addresses at which a Service asks for what Weir does not do yet (`sessionAffinity: ClientIP`,
+            /// traffic policies `Local`). `true`: they are served without.
+            "kubeProxyReplacement" kube_proxy_replacement: bool = true,
             /// IPv4 connections the node remembers. The oldest are forgotten beyond it. Each
             /// connection takes two entries of about 144 bytes, made in advance. A change takes
             /// effect when the node is rebooted, or after `weir-agent uninstall`.

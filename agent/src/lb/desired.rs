@@ -24,6 +24,8 @@ pub struct ThisNode {
     pub addresses: BTreeSet<IpAddr>,
     /// ClusterIPs may be dialled from outside.
     pub external_cluster_ip: bool,
+    /// kube-proxy serves what is left to it.
+    pub beside_kube_proxy: bool,
 }
 
 /// All services and what was wrong with some.
@@ -121,6 +123,9 @@ pub fn desired(state: &ClusterState, node: &ThisNode) -> Desired {
         }
         for (index, port) in service.ports.iter().enumerate().take(served) {
             for (frontend, kind) in frontends(service, port, &addresses) {
+                if node.beside_kube_proxy && asks_more(service, kind) {
+                    continue;
+                }
                 if kind == FrontendKind::ExternalIp && asked.is_pods(state, &ranges, frontend.ip) {
                     contested.push(takes_a_pods_address(service, frontend.ip));
                     continue;
@@ -158,6 +163,16 @@ pub fn desired(state: &ClusterState, node: &ThisNode) -> Desired {
     result.problems.extend(unused.finish());
     result.asked = asked;
     result
+}
+
+/// Whether a Service asks for what is not done yet, of clients that dial it like this.
+fn asks_more(service: &Service, kind: FrontendKind) -> bool {
+    match kind {
+        FrontendKind::ClusterIp => service.asks_more.inside,
+        FrontendKind::ExternalIp | FrontendKind::LoadBalancer | FrontendKind::NodePort => {
+            service.asks_more.outside
+        }
+    }
 }
 
 fn node_addresses(state: &ClusterState, node: &ThisNode) -> BTreeSet<IpAddr> {

@@ -52,4 +52,17 @@ pub struct Service {
     pub ports: Vec<ServicePort>,
     /// `spec.publishNotReadyAddresses`: endpoints count as ready whatever they say.
     pub publish_not_ready: bool,
+    /// Where it asks for more than balancing does yet.
+    #[serde(default)]
+    pub asks_more: AsksMore,
+}
+
+/// At which addresses a Service asks for something that balancing does not do yet, such as to keep a client
+/// with its backend. Beside kube-proxy those are left to it.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct AsksMore {
+    /// At its ClusterIPs.
+    pub inside: bool,
+    /// At external and load balancer addresses and node ports.
+    pub outside: bool,
 }

@@ -76,6 +76,21 @@ fn what_cannot_be_done_is_refused_and_said() -> Result<()> {
             &["persistentKeepalive"],
         ),
         (&["prometheus.port=0"], "", &["prometheus/port"]),
+        // The pods would lack what it takes.
+        (
+            &["config.encryption.enabled=true"],
+            "",
+            &["config.encryption.enabled", "needs encryption.enabled"],
+        ),
+        (
+            &[
+                "kubeProxyReplacement=true",
+                "k8sServiceHost=192.0.2.1",
+                "config.loadBalancer.enabled=false",
+            ],
+            "",
+            &["config.loadBalancer.enabled"],
+        ),
         // kubelet asks at another.
         (
             &["prometheus.address=192.0.2.1"],

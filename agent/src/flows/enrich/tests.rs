@@ -63,6 +63,7 @@ fn cluster() -> ClusterState {
                 node_port: None,
             }],
             publish_not_ready: false,
+            asks_more: Default::default(),
         }),
     ];
     cluster.apply(objects.into_iter().map(Change::Upsert).collect());

@@ -14,14 +14,14 @@ use crate::state::ClusterState;
 /// The answers of pods and Nodes, by the address that was asked for.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Asked {
-    /// Whether the pod at an endpoint runs on this node, where the slice does not say.
+    /// Whether an endpoint is on this node, where the slice does not say.
     here: BTreeMap<IpAddr, bool>,
     /// Whether an external IP is pods'.
     pods: BTreeMap<IpAddr, bool>,
 }
 
 impl Asked {
-    /// Whether the pod with this address runs on this node.
+    /// Whether this is the address of a pod that runs on this node, or of the node itself.
     pub(super) fn is_here(&mut self, state: &ClusterState, node: &ThisNode, ip: IpAddr) -> bool {
         let ask = || is_here(state, node, ip);
         *self.here.entry(ip).or_insert_with(ask)
@@ -59,7 +59,12 @@ pub(super) fn pod_ranges(state: &ClusterState) -> Vec<IpNet> {
 
 fn is_here(state: &ClusterState, node: &ThisNode, ip: IpAddr) -> bool {
     let name = state.pod_by_ip(ip).and_then(|pod| pod.node_name.as_deref());
-    name.is_some_and(|name| name == node.name)
+    let of_the_node = || {
+        let object = state.node(&node.name);
+        node.addresses.contains(&ip) || object.is_some_and(|it| it.addresses.contains(&ip))
+    };
+    // Slices that people write, such as for the API server, name nodes by address alone.
+    name.is_some_and(|name| name == node.name) || of_the_node()
 }
 
 /// Whoever writes a Service may name any address in `externalIPs`; that of a pod would take the traffic

@@ -106,7 +106,7 @@ fn note(
     all.insert(address, conditions);
 }
 
-/// Runs on this node, as the slice says or, if it does not, as the pod with this address.
+/// Is on this node, as the slice says or, if it does not, as the address does.
 fn is_local(state: &ClusterState, node: &ThisNode, endpoint: &Endpoint, asked: &mut Asked) -> bool {
     match endpoint.node_name.as_deref() {
         Some(name) => name == node.name,

@@ -1,7 +1,9 @@
 use ebpf_abi::Family;
 
 use super::*;
-use crate::state::{Change, Endpoint, EndpointPort, Labels, Node, Object, ObjectName, Pod};
+use crate::state::{
+    AsksMore, Change, Endpoint, EndpointPort, Labels, Node, Object, ObjectName, Pod,
+};
 
 mod backends;
 mod frontends;
@@ -34,6 +36,7 @@ fn service(name: &str, cluster_ips: &[&str]) -> Service {
         load_balancer_ips: Vec::new(),
         ports: vec![port("", 80)],
         publish_not_ready: false,
+        asks_more: Default::default(),
     }
 }
 
@@ -112,7 +115,7 @@ fn this_node(addresses: &[&str]) -> ThisNode {
     ThisNode {
         name: NODE.into(),
         addresses: addresses.iter().map(|text| ip(text)).collect(),
-        external_cluster_ip: false,
+        ..ThisNode::default()
     }
 }
 

@@ -232,6 +232,7 @@ fn objects(service: u8, numbers: std::ops::Range<u32>) -> [Change; 2] {
         load_balancer_ips: vec![],
         ports: vec![port],
         publish_not_ready: false,
+        asks_more: Default::default(),
     };
     [
         Change::Upsert(Object::Service(service)),

@@ -30,6 +30,7 @@ fn service_at(external_ips: Vec<IpAddr>) -> Change {
         load_balancer_ips: vec![],
         ports: vec![port],
         publish_not_ready: false,
+        asks_more: Default::default(),
     }))
 }
 

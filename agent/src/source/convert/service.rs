@@ -29,9 +29,9 @@ enum ServiceType {
 }
 
 /// Converts a Service. Any error refuses it whole, as half a Service would surprise more than the
-/// one that was there before.
+/// one that was there before; but for addresses that must not be open to everybody, which are left out.
 pub fn service(object: &api::Service, findings: &mut Findings) -> Option<Service> {
-    unless_errors(findings, |findings| {
+    let mut service = unless_errors(findings, |findings| {
         let name = namespaced_name(findings, &object.metadata, NameForm::Label);
         let Some(spec) = &object.spec else {
             findings.error("spec", "is missing");
@@ -72,12 +72,15 @@ pub fn service(object: &api::Service, findings: &mut Findings) -> Option<Service
             load_balancer_ips,
             ports,
             publish_not_ready: spec.publish_not_ready_addresses.unwrap_or(false),
+            asks_more: honoured::asks_more(spec),
         };
         if headless || service_type == ServiceType::ExternalName || is_left_to_others(object) {
             clear_frontends(&mut service);
         }
         Some(service)
-    })
+    })?;
+    honoured::keep_restricted_closed(object, &mut service, findings);
+    Some(service)
 }
 
 /// The Service is another proxy's, or nobody's, as kube-proxy reads these labels too.

@@ -28,6 +28,7 @@ fn service(service: &str, cluster_ip: &str, port: u16) -> Service {
             node_port: None,
         }],
         publish_not_ready: false,
+        asks_more: Default::default(),
     }
 }
 

@@ -204,6 +204,34 @@ fn a_backend_is_local_by_its_slice_or_else_by_its_pod() {
 }
 
 #[test]
+fn a_backend_at_an_address_of_the_node_is_local_though_its_slice_does_not_say_so() {
+    let endpoint = |address: &str| Endpoint {
+        node_name: None,
+        ..ready(address)
+    };
+    let endpoints = ["192.0.2.1", "192.0.2.2", "192.0.2.3"].map(endpoint);
+    let objects = [
+        Object::Service(service("api", &["10.96.0.1"])),
+        Object::EndpointSlice(slice("api-1", "api", endpoints.to_vec())),
+    ];
+    let mut state = state(objects);
+    let node_1 = this_node(&["192.0.2.1"]);
+    let desired = desired(&state, &node_1);
+    let local = |of: &Desired| {
+        backends_of(of)
+            .into_iter()
+            .map(|it| it.2)
+            .collect::<Vec<_>>()
+    };
+    assert_eq!(local(&desired), [true, false, false], "an uplink's");
+    let object = Object::Node(node(&["192.0.2.2"]));
+    state.apply(vec![Change::Upsert(object)]);
+    assert!(!desired.asked.holds(&state, &node_1));
+    let desired = super::desired(&state, &node_1);
+    assert_eq!(local(&desired), [true, true, false], "and its Node's");
+}
+
+#[test]
 fn an_endpoint_that_slices_repeat_is_one_backend() {
     let here = |endpoint: Endpoint| Endpoint {
         node_name: Some(NODE.into()),

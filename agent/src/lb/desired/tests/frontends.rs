@@ -28,6 +28,36 @@ fn every_address_of_a_service_is_a_frontend() {
 }
 
 #[test]
+fn what_asks_for_more_is_left_to_kube_proxy_where_that_runs() {
+    let frontends = |asks_more: AsksMore, beside_kube_proxy: bool| {
+        let mut web = service("web", &["10.96.0.1"]);
+        web.external_ips = ips(&["203.0.113.1"]);
+        web.ports[0].node_port = Some(30080);
+        web.asks_more = asks_more;
+        let node = ThisNode {
+            beside_kube_proxy,
+            ..this_node(&["192.0.2.1"])
+        };
+        let desired = desired(&state([Object::Service(web)]), &node);
+        let kinds = frontends_of(&desired).into_iter().map(|(_, kind)| kind);
+        kinds.collect::<BTreeSet<_>>()
+    };
+    let inside = BTreeSet::from([FrontendKind::ClusterIp]);
+    let outside = BTreeSet::from([FrontendKind::ExternalIp, FrontendKind::NodePort]);
+    let all = &inside | &outside;
+    let asks = |inside, outside| AsksMore { inside, outside };
+    assert_eq!(frontends(asks(false, false), true), all);
+    assert_eq!(frontends(asks(true, false), true), outside);
+    assert_eq!(frontends(asks(false, true), true), inside);
+    assert_eq!(frontends(asks(true, true), true), BTreeSet::new());
+    assert_eq!(
+        frontends(asks(true, true), false),
+        all,
+        "nobody else serves it"
+    );
+}
+
+#[test]
 fn an_external_ip_takes_nothing_that_is_sent_to_pods() {
     let mut web = service("web", &["10.96.0.1"]);
     web.external_ips = ips(&["203.0.113.1", "10.244.1.9", "10.9.9.9"]);

@@ -2,7 +2,7 @@
 
 use super::super::tests::run;
 use super::*;
-use crate::state::{L4Protocol, ServicePort};
+use crate::state::{AsksMore, L4Protocol, ServicePort};
 
 /// A Service out of what stands under `spec`, with a status if the text goes on to one.
 fn convert(spec: &str) -> (Option<Service>, Vec<String>) {
@@ -65,6 +65,7 @@ status:
                 port("dns-tcp", L4Protocol::Tcp, 53, None),
             ],
             publish_not_ready: true,
+            asks_more: AsksMore::default(),
         }
     );
 }
@@ -170,10 +171,6 @@ fn fields_that_are_not_honoured_are_reported_and_the_service_is_served() {
         ("externalTrafficPolicy: Local", "spec.externalTrafficPolicy"),
         ("internalTrafficPolicy: Local", "spec.internalTrafficPolicy"),
         (
-            "loadBalancerSourceRanges: [10.0.0.0/8]",
-            "spec.loadBalancerSourceRanges",
-        ),
-        (
             "trafficDistribution: PreferClose",
             "spec.trafficDistribution",
         ),
@@ -225,6 +222,88 @@ fn services_without_an_address_are_served_as_far_as_possible() {
         assert!(service.cluster_ips.is_empty(), "{spec}");
         assert!(service.external_ips.is_empty(), "{spec}");
         assert_eq!(findings, expected, "{spec}");
+    }
+}
+
+#[test]
+fn where_a_service_asks_for_more_is_kept_with_it() {
+    for (field, inside, outside) in [
+        ("sessionAffinity: ClientIP", true, true),
+        ("internalTrafficPolicy: Local", true, false),
+        ("externalTrafficPolicy: Local", false, true),
+        ("externalTrafficPolicy: Cluster", false, false),
+        ("trafficDistribution: PreferClose", false, false),
+    ] {
+        let (service, _) = convert(&format!(
+            "clusterIP: 10.96.0.1\nports: [{{port: 80}}]\n{field}"
+        ));
+        assert_eq!(
+            service.unwrap().asks_more,
+            AsksMore { inside, outside },
+            "{field}"
+        );
+    }
+}
+
+#[test]
+fn addresses_that_are_not_for_all_clients_are_not_served() {
+    let yaml = |spec: &str, annotation: &str| {
+        format!(
+            "
+metadata: {{name: web, annotations: {{{annotation}}}}}
+spec:
+  type: LoadBalancer
+  clusterIP: 10.96.0.1
+  ports: [{{port: 80, nodePort: 30080}}]
+  {spec}
+status: {{loadBalancer: {{ingress: [{{ip: 203.0.113.1}}, {{ip: '2001:db8::1'}}]}}}}
+"
+        )
+    };
+    let annotation = format!("{}: '10.0.0.0/8, 192.0.2.0/24'", honoured::SOURCE_RANGES);
+    for (spec, annotation, expected) in [
+        ("", "", &["203.0.113.1", "2001:db8::1"][..]),
+        (
+            "loadBalancerSourceRanges: []",
+            "",
+            &["203.0.113.1", "2001:db8::1"],
+        ),
+        ("loadBalancerSourceRanges: [10.0.0.0/8]", "", &[]),
+        (
+            "loadBalancerSourceRanges: [0.0.0.0/0]",
+            "",
+            &["203.0.113.1"],
+        ),
+        (
+            "loadBalancerSourceRanges: ['::/0', 0.0.0.0/0]",
+            "",
+            &["203.0.113.1", "2001:db8::1"],
+        ),
+        ("loadBalancerSourceRanges: [nonsense]", "", &[]),
+        ("", &*annotation, &[]),
+        (
+            "loadBalancerSourceRanges: [0.0.0.0/0, '::/0']",
+            &*annotation,
+            &["203.0.113.1", "2001:db8::1"],
+        ),
+    ] {
+        let (service, findings) = run(service, &yaml(spec, annotation));
+        let service = service.unwrap();
+        let served: Vec<_> = service
+            .load_balancer_ips
+            .iter()
+            .map(ToString::to_string)
+            .collect();
+        assert_eq!(served, expected, "{spec} {annotation}");
+        assert_eq!(
+            (service.cluster_ips.len(), service.ports[0].node_port),
+            (1, Some(30_080))
+        );
+        let told: &[&str] = match expected.len() {
+            2 => &[],
+            _ => &["E spec.loadBalancerSourceRanges"],
+        };
+        assert_eq!(findings, told, "{spec} {annotation}");
     }
 }
 
