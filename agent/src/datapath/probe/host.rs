@@ -98,9 +98,10 @@ pub fn cgroup2_mount() -> Option<PathBuf> {
 /// one that all look in, and who mounts that into a container cannot know.
 pub fn cgroup2_at(given: PathBuf) -> PathBuf {
     let below = given.join("unified");
-    match !is_cgroup2(&given) && is_cgroup2(&below) {
-        true => below,
-        false => given,
+    if !is_cgroup2(&given) && is_cgroup2(&below) {
+        below
+    } else {
+        given
     }
 }
 

@@ -1,6 +1,6 @@
 use super::*;
 use crate::flows::record::tests::{event, wide};
-use crate::state::{Change, Namespace, Node, Object, Service, ServicePort, Workload};
+use crate::state::{AsksMore, Change, Namespace, Node, Object, Service, ServicePort, Workload};
 use ebpf_abi::Be16;
 use ebpf_abi::event::{EventKind, ObservationPoint, ReplyState};
 use std::collections::BTreeMap;
@@ -63,7 +63,7 @@ fn cluster() -> ClusterState {
                 node_port: None,
             }],
             publish_not_ready: false,
-            asks_more: Default::default(),
+            asks_more: AsksMore::default(),
         }),
     ];
     cluster.apply(objects.into_iter().map(Change::Upsert).collect());

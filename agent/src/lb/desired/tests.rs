@@ -36,7 +36,7 @@ fn service(name: &str, cluster_ips: &[&str]) -> Service {
         load_balancer_ips: Vec::new(),
         ports: vec![port("", 80)],
         publish_not_ready: false,
-        asks_more: Default::default(),
+        asks_more: AsksMore::default(),
     }
 }
 

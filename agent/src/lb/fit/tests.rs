@@ -6,8 +6,8 @@ use super::super::reconcile::Reconciler;
 use super::super::{FrontendAddress, FrontendKind};
 use super::*;
 use crate::state::{
-    Change, ClusterState, Endpoint, EndpointPort, EndpointSlice, L4Protocol, Object, Service,
-    ServicePort,
+    AsksMore, Change, ClusterState, Endpoint, EndpointPort, EndpointSlice, L4Protocol, Object,
+    Service, ServicePort,
 };
 
 const ROOMY: Capacity = Capacity {
@@ -232,7 +232,7 @@ fn objects(service: u8, numbers: std::ops::Range<u32>) -> [Change; 2] {
         load_balancer_ips: vec![],
         ports: vec![port],
         publish_not_ready: false,
-        asks_more: Default::default(),
+        asks_more: AsksMore::default(),
     };
     [
         Change::Upsert(Object::Service(service)),

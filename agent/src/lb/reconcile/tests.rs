@@ -4,8 +4,8 @@ use super::super::memory::MemoryMaps;
 use super::*;
 use crate::lifecycle::Readiness;
 use crate::state::{
-    Change, Endpoint, EndpointPort, EndpointSlice, Kind, L4Protocol, Labels, Node, Object,
-    ObjectKey, ObjectName, Pod, Service, ServicePort,
+    AsksMore, Change, Endpoint, EndpointPort, EndpointSlice, Kind, L4Protocol, Labels, Node,
+    Object, ObjectKey, ObjectName, Pod, Service, ServicePort,
 };
 
 fn ip(last: u8) -> IpAddr {
@@ -30,7 +30,7 @@ fn service_at(external_ips: Vec<IpAddr>) -> Change {
         load_balancer_ips: vec![],
         ports: vec![port],
         publish_not_ready: false,
-        asks_more: Default::default(),
+        asks_more: AsksMore::default(),
     }))
 }
 

@@ -212,9 +212,10 @@ impl Intake {
             .collect();
         let mut unlisted = objects.peekable();
         if let Some(worst) = unlisted.peek() {
-            let severity = match is_harmless(worst) {
-                true => Severity::Warning,
-                false => Severity::Error,
+            let severity = if is_harmless(worst) {
+                Severity::Warning
+            } else {
+                Severity::Error
             };
             let message = format!(
                 "{} further objects of kind {:?} have problems that are not listed",

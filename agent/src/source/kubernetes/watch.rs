@@ -180,9 +180,10 @@ impl Watch {
                 backoff.reset();
             }
             let is_silent = matches!(&outcome, Err(failure) if failure.is_silence());
-            silent = match is_silent && position == begin {
-                true => silent + 1,
-                false => 0,
+            silent = if is_silent && position == begin {
+                silent + 1
+            } else {
+                0
             };
             match outcome {
                 Err(failure) if failure.wants_list() || silent >= SILENT_MAX => return failure,

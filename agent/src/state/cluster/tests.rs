@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use super::*;
-use crate::state::{Endpoint, EndpointPort, Labels, ServicePort, Severity, Workload};
+use crate::state::{AsksMore, Endpoint, EndpointPort, Labels, ServicePort, Severity, Workload};
 
 mod indexes;
 
@@ -28,7 +28,7 @@ fn service(service: &str, cluster_ip: &str, port: u16) -> Service {
             node_port: None,
         }],
         publish_not_ready: false,
-        asks_more: Default::default(),
+        asks_more: AsksMore::default(),
     }
 }
 

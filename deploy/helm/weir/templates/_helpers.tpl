@@ -51,6 +51,14 @@ app.kubernetes.io/part-of: weir
 {{- if and .Values.prometheus.podMonitor.enabled (not .Values.prometheus.enabled) -}}
 {{- fail "prometheus.podMonitor needs prometheus.enabled: on the loopback address nobody else reaches the metrics" -}}
 {{- end -}}
+{{- $encryption := .Values.config.encryption | default dict -}}
+{{- if and $encryption.enabled (not .Values.encryption.enabled) -}}
+{{- fail "config.encryption.enabled needs encryption.enabled, which gives the pods what encryption takes; to switch it off and keep that, encryption.enabled: true with config.encryption.enabled: false" -}}
+{{- end -}}
+{{- $balancer := .Values.config.loadBalancer | default dict -}}
+{{- if or (hasKey $balancer "enabled") (hasKey $balancer "kubeProxyReplacement") -}}
+{{- fail "config.loadBalancer.enabled and config.loadBalancer.kubeProxyReplacement follow from loadBalancer.enabled and kubeProxyReplacement" -}}
+{{- end -}}
 {{- $metrics := .Values.config.metrics | default dict -}}
 {{- if or (hasKey $metrics "enabled") (hasKey $metrics "listen") -}}
 {{- fail "config.metrics.enabled and config.metrics.listen: kubelet asks there whether the agent is well, so they follow from prometheus.enabled, prometheus.address and prometheus.port" -}}
@@ -71,6 +79,7 @@ app.kubernetes.io/part-of: weir
       "devices" (dict "uplinks" $v.devices "xdpMode" (get $acceleration $v.loadBalancer.acceleration))
       "loadBalancer" (dict
         "enabled" $v.loadBalancer.enabled
+        "kubeProxyReplacement" (eq (include "weir.replacesKubeProxy" .) "true")
         "externalClusterIP" $v.bpf.lbExternalClusterIP)
       "encryption" (dict
         "enabled" $v.encryption.enabled
