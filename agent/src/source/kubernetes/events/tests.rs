@@ -96,3 +96,27 @@ fn messages_and_names_fit() {
     );
     assert_eq!(event["involvedObject"]["apiVersion"], "discovery.k8s.io/v1");
 }
+
+#[test]
+fn where_no_agent_publishes_itself_all_nodes_share_the_work() {
+    let node = |number: usize| crate::state::Node {
+        name: format!("node-{number}").as_str().into(),
+        created_at_seconds: None,
+        addresses: Vec::new(),
+        pod_cidrs: Vec::new(),
+        labels: BTreeMap::new(),
+        annotations: BTreeMap::new(),
+    };
+    let mut state = ClusterState::default();
+    let nodes = (0..50).map(|number| crate::state::Object::Node(node(number)));
+    state.apply(nodes.map(crate::state::Change::Upsert).collect());
+    state.set_problems("test", vec![error("Service shop/web", "spec", "is wrong")]);
+    let reporters = |publish: bool| {
+        let names = (0..50).map(|number| format!("node-{number}"));
+        names
+            .filter(|name| !mistakes(&state, name, publish).is_empty())
+            .count()
+    };
+    assert_eq!(reporters(false), REPORTERS);
+    assert_eq!(reporters(true), 50, "each believes to be alone");
+}

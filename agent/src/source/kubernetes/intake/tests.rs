@@ -152,3 +152,61 @@ fn the_problems_of_what_is_gone_go_too() {
         .unwrap();
     assert_eq!(problems(&intake.state.read()), [""; 0]);
 }
+
+#[test]
+fn what_is_refused_is_listed_before_what_is_served() {
+    let warned = |number: usize| {
+        raw(&format!(
+            r#"{{"metadata":{{"name":"a{number:03}"}},"spec":{{"clusterIP":"10.0.0.1",
+                "externalTrafficPolicy":"Local","ports":[{{"port":80}}]}}}}"#
+        ))
+    };
+    let refused = raw(r#"{"metadata":{"name":"zz"},"spec":{"clusterIP":"nowhere"}}"#);
+    let warned: Vec<_> = (0..OBJECTS_LISTED_MAX + 20).map(warned).collect();
+    let mut intake = intake(Kind::Service);
+    let mut page: Vec<&RawValue> = warned.iter().map(AsRef::as_ref).collect();
+    page.push(&refused);
+    list(&mut intake, &[&page]);
+    let state = intake.state.read();
+    let errors: Vec<_> = state
+        .problems()
+        .filter(|problem| problem.severity == Severity::Error)
+        .collect();
+    assert!(!errors.is_empty());
+    assert!(
+        errors.iter().all(|problem| problem.object.ends_with("/zz")),
+        "{errors:?}"
+    );
+    let rest = state
+        .problems()
+        .find(|problem| problem.message.contains("not listed"));
+    let rest = rest.unwrap();
+    assert_eq!(rest.severity, Severity::Warning);
+    assert!(rest.message.starts_with("21 further objects"), "{rest}");
+}
+
+#[test]
+fn of_one_object_errors_are_listed_first_and_the_rest_is_as_bad_as_its_worst() {
+    let mut intake = intake(Kind::Service);
+    let key = ObjectKey {
+        kind: Kind::Service,
+        name: ObjectName::new("default", "a"),
+    };
+    let mut findings = Findings::default();
+    for number in 0..PROBLEMS_OF_OBJECT_MAX {
+        findings.warning(format!("w{number}"), "is odd");
+    }
+    findings.error("e", "is wrong");
+    intake.set_problems(&key, findings, false);
+    let problems = &intake.problems[&key.name];
+    let told = |at: usize| (problems[at].severity, &*problems[at].field);
+    assert_eq!(told(0), (Severity::Error, "e"));
+    assert_eq!(told(PROBLEMS_OF_OBJECT_MAX), (Severity::Warning, ""));
+    let mut findings = Findings::default();
+    for number in 0..=PROBLEMS_OF_OBJECT_MAX {
+        findings.error(format!("e{number}"), "is wrong");
+    }
+    intake.set_problems(&key, findings, false);
+    let problems = &intake.problems[&key.name];
+    assert_eq!(problems[PROBLEMS_OF_OBJECT_MAX].severity, Severity::Error);
+}
