@@ -51,6 +51,7 @@ pub use record::Record;
 pub use watch::Timing;
 
 use backoff::Backoff;
+use client::{Connection, Files};
 use health::Health;
 use intake::Intake;
 use keep::{KINDS, Keeper, Kept};
@@ -86,8 +87,9 @@ pub async fn run(inputs: Inputs, stop: CancellationToken) -> anyhow::Result<()> 
         () = stop.cancelled() => return Ok(()),
         connected = connect(&inputs, stand_in) => connected,
     };
-    let (client, url) = connected;
+    let Connection { client, url, files } = connected;
     tracing::info!(url, "following the API server");
+    let (newest, client) = channel::channel(client);
     let health = Health::new(url.clone(), inputs.state.clone());
     // Takes back what was said while there was no way to ask.
     health.stand_in(None);
@@ -126,8 +128,31 @@ pub async fn run(inputs: Inputs, stop: CancellationToken) -> anyhow::Result<()> 
         until(&stop, tell_synced(&inputs, &health, listed, stand_in)),
         until(&stop, record::keep(&inputs, &client)),
         until(&stop, events::report(&inputs, &client)),
+        until(&stop, renew(&inputs, files, &newest)),
     );
     Ok(())
+}
+
+/// Makes a new client when the files of the kubeconfig change: certificates are renewed under the same names.
+/// What was asked with the one before ends by itself.
+async fn renew(inputs: &Inputs, mut files: Files, newest: &channel::Sender<Client>) {
+    loop {
+        sleep(inputs.timing.renewal).await;
+        if !files.have_changed() {
+            continue;
+        }
+        match client::connect(&inputs.settings).await {
+            Ok(renewed) => {
+                tracing::info!("the kubeconfig has changed");
+                files = renewed.files;
+                newest.send_replace(renewed.client);
+            }
+            Err(error) => {
+                let error = crate::error_chain(&error);
+                tracing::warn!(error, "the kubeconfig has changed and cannot be used");
+            }
+        }
+    }
 }
 
 async fn until(stop: &CancellationToken, work: impl Future<Output = ()>) {
@@ -168,7 +193,7 @@ async fn restore(kept: &Kept, state: &SharedState) -> Option<StandIn> {
 }
 
 /// Makes the client, as often as it takes: a token or file may come later.
-async fn connect(inputs: &Inputs, stand_in: Option<StandIn>) -> (Client, String) {
+async fn connect(inputs: &Inputs, stand_in: Option<StandIn>) -> Connection {
     let started = Instant::now();
     let mut backoff = Backoff::new(inputs.timing.pauses);
     loop {

@@ -34,6 +34,7 @@ pub fn timing() -> Timing {
         },
         healthy: Duration::from_secs(2),
         mistakes: Duration::from_millis(100),
+        renewal: Duration::from_millis(100),
         patience: Duration::from_millis(700),
     }
 }
@@ -131,7 +132,8 @@ impl Following {
     }
 }
 
-fn settings_for(url: &str, folder: &Path) -> config::Kubernetes {
+/// Settings with a kubeconfig that leads to this server.
+pub fn settings_for(url: &str, folder: &Path) -> config::Kubernetes {
     let text = json!({
         "clusters": [{ "name": "c", "cluster": { "server": url } }],
         "users": [{ "name": "u", "user": {} }],

@@ -8,3 +8,4 @@ mod differential;
 mod faults;
 mod following;
 mod real;
+mod stale;

@@ -239,8 +239,7 @@ fn with_the_role_of_the_manifests_the_record_and_events_are_written_and_no_more(
     apply(&client, &web())?;
     let mut named = web().remove(4);
     named["metadata"]["name"] = json!("named");
-    named["addressType"] = json!("FQDN");
-    named["endpoints"] = json!([{ "addresses": ["web.example"] }]);
+    named["metadata"]["labels"]["kubernetes.io/service-name"] = json!("Web.Shop");
     client.apply(&named)?;
     runtime().block_on(async {
         // Without the role everything is refused, and said so.
@@ -308,7 +307,7 @@ fn with_the_role_of_the_manifests_the_record_and_events_are_written_and_no_more(
             };
             let event = events.iter().find(about);
             let message = event.and_then(|event| event["message"].as_str());
-            ensure!(message.is_some_and(|it| it.contains("FQDN")), "{events:?}");
+            ensure!(message.is_some_and(|it| it.contains("Web.Shop")), "{events:?}");
             Ok(())
         })?;
         assert!(

@@ -1,8 +1,9 @@
 //! The connection to the API server: where it is, who we are, whom we trust.
 
 use std::net::{IpAddr, Ipv6Addr};
-use std::path::PathBuf;
-use std::time::Duration;
+use std::os::unix::fs::MetadataExt as _;
+use std::path::{Path, PathBuf};
+use std::time::{Duration, SystemTime};
 
 use http::Uri;
 use hyper_util::client::legacy::connect::HttpConnector;
@@ -58,17 +59,53 @@ pub enum ConnectError {
     Client(#[source] kube::Error),
 }
 
-/// A client for the configured API server, and its URL. Reads files and connects to nothing. To be
-/// called within a Tokio runtime.
-pub async fn connect(settings: &config::Kubernetes) -> Result<(Client, String), ConnectError> {
-    let mut config = match &settings.kubeconfig {
+/// A client, and what it was made of.
+pub struct Connection {
+    /// The client.
+    pub client: Client,
+    /// Where the API server is.
+    pub url: String,
+    /// What it was made of and is not looked at again by itself, as tokens in files are.
+    pub files: Files,
+}
+
+/// Files as they were.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Files(Vec<(PathBuf, Option<Stamp>)>);
+
+/// What changes with a file that is written again, or replaced: when, which, how long.
+type Stamp = (SystemTime, u64, u64);
+
+impl Files {
+    fn read(paths: impl IntoIterator<Item = PathBuf>) -> Self {
+        let stamp = |path: &PathBuf| {
+            let found = std::fs::metadata(path).ok()?;
+            Some((found.modified().ok()?, found.ino(), found.len()))
+        };
+        let stamped = paths.into_iter().map(|path| {
+            let stamp = stamp(&path);
+            (path, stamp)
+        });
+        Self(stamped.collect())
+    }
+
+    /// Whether they are others by now.
+    pub fn have_changed(&self) -> bool {
+        *self != Self::read(self.0.iter().map(|(path, _)| path.clone()))
+    }
+}
+
+/// A client for the configured API server. Reads files and connects to nothing. To be called within a Tokio
+/// runtime.
+pub async fn connect(settings: &config::Kubernetes) -> Result<Connection, ConnectError> {
+    let (mut config, files) = match &settings.kubeconfig {
         Some(path) => from_file(path.clone(), settings.context.clone()).await?,
-        None => from_pod(&settings.api_server)?,
+        None => (from_pod(&settings.api_server)?, Files::default()),
     };
     apply_address(&mut config, &settings.api_server)?;
     let url = config.cluster_url.to_string();
     let client = client(config).map_err(ConnectError::Client)?;
-    Ok((client, url))
+    Ok(Connection { client, url, files })
 }
 
 /// A client that notices within half a minute that a server is gone. kube's own one does not ask, and
@@ -98,16 +135,37 @@ fn client(config: Config) -> Result<Client, kube::Error> {
     Ok(Client::new(service, config.default_namespace))
 }
 
-async fn from_file(path: PathBuf, context: Option<String>) -> Result<Config, ConnectError> {
+async fn from_file(
+    path: PathBuf,
+    context: Option<String>,
+) -> Result<(Config, Files), ConnectError> {
     let options = KubeConfigOptions {
         context,
         ..KubeConfigOptions::default()
     };
-    let config = match Kubeconfig::read_from(&path) {
-        Ok(file) => Config::from_custom_kubeconfig(file, &options).await,
+    let read = match Kubeconfig::read_from(&path) {
+        Ok(file) => {
+            // As they were before they are read: what changes meanwhile is read again.
+            let files = Files::read(named_in(&path, &file));
+            let config = Config::from_custom_kubeconfig(file, &options).await;
+            config.map(|config| (config, files))
+        }
         Err(error) => Err(error),
     };
-    config.map_err(|source| ConnectError::Kubeconfig { path, source })
+    read.map_err(|source| ConnectError::Kubeconfig { path, source })
+}
+
+/// The file itself, and those with certificates and keys that it names.
+fn named_in(path: &Path, file: &Kubeconfig) -> Vec<PathBuf> {
+    let clusters = file.clusters.iter().filter_map(|it| it.cluster.as_ref());
+    let authorities = clusters.filter_map(|it| it.certificate_authority.as_ref());
+    let users = file
+        .auth_infos
+        .iter()
+        .filter_map(|it| it.auth_info.as_ref());
+    let own = users.flat_map(|it| [it.client_certificate.as_ref(), it.client_key.as_ref()]);
+    let named = authorities.chain(own.flatten()).map(PathBuf::from);
+    [path.to_owned()].into_iter().chain(named).collect()
 }
 
 fn from_pod(api_server: &ApiServer) -> Result<Config, ConnectError> {
@@ -179,7 +237,7 @@ current-context: a
             ..config::Kubernetes::default()
         };
         change(&mut settings);
-        connect(&settings).await.map(|(_, url)| url)
+        connect(&settings).await.map(|it| it.url)
     }
 
     #[tokio::test]

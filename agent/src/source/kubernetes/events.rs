@@ -15,6 +15,7 @@ use kube::core::params::{GetParams, PostParams};
 use kube::{Client, Error};
 use serde::Deserialize;
 use serde_json::{Value, json};
+use tokio::sync::watch;
 use tokio::time::{Instant, interval, timeout};
 
 use super::Inputs;
@@ -39,7 +40,7 @@ const MESSAGE_BYTES_MAX: usize = 1_000;
 type Mistake = (ObjectKey, u64);
 
 /// Reports, for ever.
-pub(super) async fn report(inputs: &Inputs, client: &Client) {
+pub(super) async fn report(inputs: &Inputs, client: &watch::Receiver<Client>) {
     if !inputs.settings.events.enabled {
         return futures::future::pending().await;
     }
@@ -54,7 +55,8 @@ pub(super) async fn report(inputs: &Inputs, client: &Client) {
             inputs.settings.node.publish,
         );
         for (mistake, message) in ledger.due(present, Instant::now()) {
-            let told = tell(inputs, client, &mistake, &message).boxed();
+            let client = client.borrow().clone();
+            let told = tell(inputs, &client, &mistake, &message).boxed();
             match timeout(REQUESTS, told).await {
                 Ok(Ok(())) => ledger.told(mistake, Instant::now()),
                 Ok(Err(error)) => {

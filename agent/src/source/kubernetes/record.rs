@@ -58,7 +58,7 @@ pub struct Record {
 }
 
 /// Keeps the record, for ever.
-pub(super) async fn keep(inputs: &Inputs, client: &Client) {
+pub(super) async fn keep(inputs: &Inputs, client: &watch::Receiver<Client>) {
     let mut annotations = inputs.record.annotations.clone();
     let mut pending = inputs.record.readiness.subscribe();
     let mut revision = inputs.state.subscribe();
@@ -67,7 +67,8 @@ pub(super) async fn keep(inputs: &Inputs, client: &Client) {
     loop {
         annotations.mark_unchanged();
         pending.mark_unchanged();
-        let outcome = timeout(REQUEST, write(inputs, client)).await;
+        let newest = client.borrow().clone();
+        let outcome = timeout(REQUEST, write(inputs, &newest)).await;
         let error = match outcome {
             Ok(Ok(())) => None,
             Ok(Err(error)) => Some(describe(&error)),
@@ -292,7 +293,9 @@ fn condition_change(
 /// words.
 pub async fn withdraw(settings: &config::Kubernetes, node: &str) -> Result<(), String> {
     let connected = super::client::connect(settings).await;
-    let (client, _) = connected.map_err(|error| crate::error_chain(&error))?;
+    let client = connected
+        .map_err(|error| crate::error_chain(&error))?
+        .client;
     let keys = [VERSION_ANNOTATION, KEY_ANNOTATION, NEXT_KEY_ANNOTATION];
     let nothing: BTreeMap<_, _> = keys.into_iter().map(|key| (key, Value::Null)).collect();
     let annotations = json!({ "metadata": { "annotations": nothing } });

@@ -59,6 +59,8 @@ pub struct Timing {
     pub healthy: Duration,
     /// How often it is looked what is wrong with objects, to make events of it.
     pub mistakes: Duration,
+    /// How often it is looked whether the files of a kubeconfig have changed.
+    pub renewal: Duration,
     /// How long the first lists may take until the last good state counts.
     pub patience: Duration,
 }
@@ -76,6 +78,7 @@ impl Default for Timing {
             },
             healthy: Duration::from_secs(10),
             mistakes: Duration::from_secs(10),
+            renewal: Duration::from_mins(1),
             patience: Duration::from_secs(15),
         }
     }
@@ -140,7 +143,8 @@ fn is_ahead_of_server(status: &Status) -> bool {
 /// The task that follows one kind.
 pub(super) struct Watch {
     pub(super) kind: Kind,
-    pub(super) client: Client,
+    /// The one to ask with from now on.
+    pub(super) client: watch::Receiver<Client>,
     pub(super) timing: Timing,
     pub(super) intake: Intake,
     pub(super) health: Health,
@@ -313,7 +317,8 @@ impl Watch {
         deadline: Instant,
     ) -> Result<Body, Failure> {
         // Both the head of the answer and each part of its body have `idle`.
-        let answer = tokio::time::timeout(idle, self.client.request_stream(request).boxed()).await;
+        let client = self.client.borrow().clone();
+        let answer = tokio::time::timeout(idle, client.request_stream(request).boxed()).await;
         let reader = answer
             .map_err(|_| BodyError::Stalled(idle))?
             .map_err(Failure::Api)?;
