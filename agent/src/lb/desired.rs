@@ -115,6 +115,9 @@ pub fn desired(state: &ClusterState, node: &ThisNode) -> Desired {
     let ranges = pod_ranges(state);
     let mut asked = Asked::default();
     for service in state.services() {
+        if service.asks_more.restricted && !node.beside_kube_proxy {
+            contested.push(is_closed(service));
+        }
         let slices: Vec<&EndpointSlice> = state.slices_of(&service.name).collect();
         let endpoints: usize = slices.iter().map(|slice| slice.endpoints.len()).sum();
         let served = (BACKENDS_MAX / endpoints.max(1)).max(1);
@@ -204,6 +207,20 @@ fn frontends<'a>(
             .map(move |ip| (at(*ip, node_port, port.protocol), FrontendKind::NodePort))
     });
     own.chain(on_node)
+}
+
+/// Nobody serves addresses of its load balancer.
+fn is_closed(service: &Service) -> Problem {
+    Problem {
+        severity: Severity::Error,
+        origin: String::new(),
+        object: format!("Service {}", service.name),
+        field: "spec.loadBalancerSourceRanges".to_owned(),
+        message:
+            "the load balancer's addresses are not served, as other clients would not be kept out: \
+                  leave the ranges to the load balancer, or keep kube-proxy"
+                .to_owned(),
+    }
 }
 
 /// Often only early, and sometimes misspelled.

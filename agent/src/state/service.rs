@@ -65,4 +65,7 @@ pub struct AsksMore {
     pub inside: bool,
     /// At external and load balancer addresses and node ports.
     pub outside: bool,
+    /// Addresses of its load balancer are not for all clients, and were left out.
+    #[serde(default)]
+    pub restricted: bool,
 }

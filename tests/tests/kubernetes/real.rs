@@ -307,7 +307,10 @@ fn with_the_role_of_the_manifests_the_record_and_events_are_written_and_no_more(
             };
             let event = events.iter().find(about);
             let message = event.and_then(|event| event["message"].as_str());
-            ensure!(message.is_some_and(|it| it.contains("Web.Shop")), "{events:?}");
+            ensure!(
+                message.is_some_and(|it| it.contains("Web.Shop")),
+                "{events:?}"
+            );
             Ok(())
         })?;
         assert!(

@@ -45,7 +45,11 @@ fn what_asks_for_more_is_left_to_kube_proxy_where_that_runs() {
     let inside = BTreeSet::from([FrontendKind::ClusterIp]);
     let outside = BTreeSet::from([FrontendKind::ExternalIp, FrontendKind::NodePort]);
     let all = &inside | &outside;
-    let asks = |inside, outside| AsksMore { inside, outside };
+    let asks = |inside, outside| AsksMore {
+        inside,
+        outside,
+        restricted: false,
+    };
     assert_eq!(frontends(asks(false, false), true), all);
     assert_eq!(frontends(asks(true, false), true), outside);
     assert_eq!(frontends(asks(false, true), true), inside);
@@ -55,6 +59,21 @@ fn what_asks_for_more_is_left_to_kube_proxy_where_that_runs() {
         all,
         "nobody else serves it"
     );
+}
+
+#[test]
+fn addresses_that_nobody_serves_are_an_error_and_what_kube_proxy_serves_is_none() {
+    for (beside_kube_proxy, errors) in [(true, 0), (false, 1)] {
+        let mut web = service("web", &["10.96.0.1"]);
+        web.asks_more.restricted = true;
+        let node = ThisNode {
+            beside_kube_proxy,
+            ..this_node(&[])
+        };
+        let desired = desired(&state([Object::Service(web)]), &node);
+        assert_eq!(desired.problems.len(), errors, "{:?}", desired.problems);
+        assert_eq!(frontends_of(&desired).len(), 1, "its ClusterIP is served");
+    }
 }
 
 #[test]

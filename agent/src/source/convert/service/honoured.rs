@@ -45,6 +45,7 @@ pub(super) fn asks_more(spec: &api::ServiceSpec) -> AsksMore {
     AsksMore {
         inside: sticks || is(&spec.internal_traffic_policy, "Local"),
         outside: sticks || is(&spec.external_traffic_policy, "Local"),
+        restricted: false,
     }
 }
 
@@ -82,10 +83,10 @@ pub(super) fn keep_restricted_closed(
     let before = service.load_balancer_ips.len();
     service.load_balancer_ips.retain(is_for_all);
     if service.load_balancer_ips.len() < before {
-        findings.error(
+        service.asks_more.restricted = true;
+        findings.not_honoured(
             "spec.loadBalancerSourceRanges",
-            "not honoured yet, so the load balancer's addresses are not served: kube-proxy does where it \
-             runs; the Service's other addresses are served",
+            "the load balancer's addresses are left to kube-proxy, and alone they are not served",
         );
     }
 }

@@ -239,7 +239,11 @@ fn where_a_service_asks_for_more_is_kept_with_it() {
         ));
         assert_eq!(
             service.unwrap().asks_more,
-            AsksMore { inside, outside },
+            AsksMore {
+                inside,
+                outside,
+                restricted: false
+            },
             "{field}"
         );
     }
@@ -299,9 +303,10 @@ status: {{loadBalancer: {{ingress: [{{ip: 203.0.113.1}}, {{ip: '2001:db8::1'}}]}
             (service.cluster_ips.len(), service.ports[0].node_port),
             (1, Some(30_080))
         );
+        assert_eq!(service.asks_more.restricted, expected.len() < 2);
         let told: &[&str] = match expected.len() {
             2 => &[],
-            _ => &["E spec.loadBalancerSourceRanges"],
+            _ => &["W spec.loadBalancerSourceRanges"],
         };
         assert_eq!(findings, told, "{spec} {annotation}");
     }
