@@ -43,9 +43,9 @@ const PORT: u16 = 80;
 /// Addresses of its pods, of both families together.
 const BACKENDS: usize = 8;
 /// How long flows may take from the packet to the answer of the agent.
-const FLOWS_DEADLINE: Duration = Duration::from_secs(10);
+const FLOWS_DEADLINE: Duration = Duration::from_secs(30);
 /// How long the manifests may take to become balanced packets.
-const SERVICE_DEADLINE: Duration = Duration::from_secs(10);
+const SERVICE_DEADLINE: Duration = Duration::from_secs(30);
 
 /// The figures of a demo; the names are relied on.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]

@@ -4,15 +4,15 @@
 //! and shows its output only with `--show-output`, so test binaries are run with that flag, and
 //! the marker, not the harness, has the last word here.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, VecDeque};
 
 /// What became of one test.
 #[derive(Clone, Debug, Eq, PartialEq)]
 pub enum Outcome {
     /// It ran and held.
     Passed,
-    /// It ran and did not hold.
-    Failed,
+    /// It ran and did not hold; the last lines that it printed, which say why.
+    Failed(VecDeque<String>),
     /// It did not run, for this reason.
     Skipped(String),
 }
@@ -36,6 +36,8 @@ pub struct Parser {
 }
 
 const SKIP_MARKER: &str = "SKIPPED:";
+/// Lines that are kept of a failed test.
+const LAST_LINES: usize = 12;
 
 impl Default for Parser {
     fn default() -> Self {
@@ -53,7 +55,11 @@ impl Parser {
         let line = line.trim_end();
         match line {
             "successes:" => self.section = Section::Successes,
-            "failures:" => self.section = Section::Failures,
+            // The second time it is the list of names.
+            "failures:" => {
+                self.section = Section::Failures;
+                self.speaker = None;
+            }
             _ if line.starts_with("test result: ") || line.starts_with("running ") => {
                 self.section = Section::Running;
                 self.speaker = None;
@@ -82,7 +88,7 @@ impl Parser {
         {
             ("ok", None) => Outcome::Passed,
             ("ignored", reason) => Outcome::Skipped(reason.unwrap_or("ignored").to_owned()),
-            ("FAILED", _) => Outcome::Failed,
+            ("FAILED", _) => Outcome::Failed(VecDeque::new()),
             _ => return,
         };
         self.outcomes.insert(plain(name), outcome);
@@ -96,15 +102,20 @@ impl Parser {
             self.speaker = Some(plain(name));
             return;
         }
-        let Some(reason) = line.trim_start().strip_prefix(SKIP_MARKER) else {
-            return;
-        };
-        let outcome = self
-            .speaker
-            .as_ref()
-            .and_then(|name| self.outcomes.get_mut(name));
-        if let Some(outcome @ Outcome::Passed) = outcome {
-            *outcome = Outcome::Skipped(reason.trim().to_owned());
+        let speaker = self.speaker.as_ref();
+        match speaker.and_then(|name| self.outcomes.get_mut(name)) {
+            Some(Outcome::Failed(last)) if !line.is_empty() => {
+                if last.len() == LAST_LINES {
+                    last.pop_front();
+                }
+                last.push_back(line.to_owned());
+            }
+            Some(outcome @ Outcome::Passed) => {
+                if let Some(reason) = line.trim_start().strip_prefix(SKIP_MARKER) {
+                    *outcome = Outcome::Skipped(reason.trim().to_owned());
+                }
+            }
+            _ => {}
         }
     }
 }
@@ -116,7 +127,7 @@ fn plain(name: &str) -> String {
 
 #[cfg(test)]
 mod tests {
-    use super::{Outcome, Parser};
+    use super::{LAST_LINES, Outcome, Parser};
 
     fn parse(text: &str) -> Vec<(String, Outcome)> {
         let mut parser = Parser::default();
@@ -162,10 +173,12 @@ test result: FAILED. 3 passed; 1 failed; 2 ignored; 0 measured; 0 filtered out; 
     #[test]
     fn outcomes_are_read_from_a_whole_run() {
         let skipped = |reason: &str| Outcome::Skipped(reason.to_owned());
+        let last = ["SKIPPED: not really", "thread 'b::breaks' panicked at src/lib.rs:1:1"];
+        let failed = Outcome::Failed(last.map(str::to_owned).into());
         let expected = [
             ("a::holds", Outcome::Passed),
             ("a::panics", Outcome::Passed),
-            ("b::breaks", Outcome::Failed),
+            ("b::breaks", failed),
             ("c::cannot_run", skipped("no TCX on this kernel")),
             ("never", skipped("ignored")),
             ("slow", skipped("needs an hour")),
@@ -174,6 +187,23 @@ test result: FAILED. 3 passed; 1 failed; 2 ignored; 0 measured; 0 filtered out; 
             parse(RUN),
             expected.map(|(name, outcome)| (name.to_owned(), outcome))
         );
+    }
+
+    #[test]
+    fn the_last_lines_of_a_failed_test_are_kept() {
+        let mut parser = Parser::default();
+        parser.line("test long ... FAILED");
+        parser.line("failures:");
+        parser.line("---- long stdout ----");
+        for number in 0..100 {
+            parser.line(&format!("line {number}"));
+            parser.line("");
+        }
+        let Outcome::Failed(last) = &parser.finish()["long"] else {
+            panic!("it failed");
+        };
+        assert_eq!(last.len(), LAST_LINES);
+        assert_eq!(last.back().map(String::as_str), Some("line 99"));
     }
 
     #[test]

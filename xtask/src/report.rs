@@ -9,6 +9,9 @@ use crate::libtest::Outcome;
 /// Set to `1` where every test is expected to run: a skipped test then counts as failed.
 const NO_SKIP: &str = "WEIR_NO_SKIP";
 
+/// Characters of a line that is printed again at the end.
+const LONGEST: usize = 300;
+
 /// What a suite may do with tests that could not run.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub enum Skips {
@@ -32,7 +35,7 @@ impl Skips {
 #[derive(Debug, Default)]
 pub struct Report {
     passed: usize,
-    /// Full names, with the reason where the harness did not print one.
+    /// Full names, with the reason.
     failed: Vec<String>,
     /// Full names with reasons.
     skipped: Vec<String>,
@@ -44,7 +47,11 @@ impl Report {
         for (name, outcome) in outcomes {
             match outcome {
                 Outcome::Passed => self.passed += 1,
-                Outcome::Failed => self.failed.push(format!("{suite}: {name}")),
+                Outcome::Failed(last) => {
+                    let last = last.iter().map(|line| format!("\n    {}", shortened(line)));
+                    let last: String = last.collect();
+                    self.failed.push(format!("{suite}: {name}{last}"));
+                }
                 Outcome::Skipped(reason) if skips == Skips::Fail => self.failed.push(format!(
                     "{suite}: {name} (skipped, which counts as failed here: {reason})"
                 )),
@@ -99,6 +106,13 @@ impl Report {
             ExitCode::FAILURE
         }
     }
+}
+
+/// A line without the end of one that is very long.
+fn shortened(line: &str) -> &str {
+    line.char_indices()
+        .nth(LONGEST)
+        .map_or(line, |(end, _)| &line[..end])
 }
 
 #[cfg(test)]

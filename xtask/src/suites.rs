@@ -5,7 +5,7 @@ use std::process::Command;
 use std::time::Duration;
 
 use crate::artifacts::{self, Executable, Kind, Profile};
-use crate::libtest::Parser;
+use crate::libtest::{Outcome, Parser};
 use crate::process::{self, End};
 use crate::report::{Report, Skips};
 use crate::vm::SuiteSpec;
@@ -108,7 +108,7 @@ fn run_command(title: &str, command: &mut Command, report: &mut Report) -> anyho
     let outcomes = parser.finish();
     let failed = outcomes
         .values()
-        .any(|outcome| *outcome == crate::libtest::Outcome::Failed);
+        .any(|outcome| matches!(outcome, Outcome::Failed(_)));
     report.add(title, outcomes, Skips::of_environment());
     match end {
         End::TimedOut => report.fail(title, &format!("did not end within {LIMIT:?}")),
