@@ -173,7 +173,10 @@ test result: FAILED. 3 passed; 1 failed; 2 ignored; 0 measured; 0 filtered out; 
     #[test]
     fn outcomes_are_read_from_a_whole_run() {
         let skipped = |reason: &str| Outcome::Skipped(reason.to_owned());
-        let last = ["SKIPPED: not really", "thread 'b::breaks' panicked at src/lib.rs:1:1"];
+        let last = [
+            "SKIPPED: not really",
+            "thread 'b::breaks' panicked at src/lib.rs:1:1",
+        ];
         let failed = Outcome::Failed(last.map(str::to_owned).into());
         let expected = [
             ("a::holds", Outcome::Passed),

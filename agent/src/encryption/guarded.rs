@@ -23,7 +23,7 @@ const DRAFT: &str = ".guarded-ranges.json.draft";
 /// One range in the file.
 #[derive(Serialize, Deserialize)]
 struct Entry {
-    range: String,
+    range: Prefix,
     node: u32,
     flags: u32,
 }
@@ -63,14 +63,13 @@ impl GuardedRanges {
             .map_err(io::Error::from)
             .map_err(about)?;
         let ranges = entries.into_iter().map(|entry| {
-            let range: Prefix = entry.range.parse().map_err(io::Error::other)?;
             let value = IpcacheValue {
                 node: NodeId(entry.node),
                 flags: entry.flags & !IpcacheValue::PEER,
             };
-            Ok((range, value))
+            (entry.range, value)
         });
-        ranges.collect::<io::Result<_>>().map_err(about)
+        Ok(ranges.collect())
     }
 
     /// Keeps the ranges, in one step, if they differ from those kept last.
@@ -81,7 +80,7 @@ impl GuardedRanges {
         let entries: Vec<Entry> = ranges
             .iter()
             .map(|(range, value)| Entry {
-                range: range.to_string(),
+                range: *range,
                 node: value.node.0,
                 flags: value.flags & !IpcacheValue::PEER,
             })

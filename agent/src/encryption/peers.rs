@@ -79,17 +79,22 @@ impl PeerChange {
 pub fn plan(desired: &Peers, actual: &Peers) -> Vec<PeerChange> {
     let mut gains = Vec::new();
     let mut losses = Vec::new();
-    // Taken from whoever has it by being given to another.
-    let given: BTreeSet<Prefix> = desired
+    let different: Vec<_> = desired
         .iter()
-        .flat_map(|(peer, config)| {
-            let has = actual.get(peer).map(|actual| &actual.allowed_ips);
+        .map(|(peer, config)| (peer, config, actual.get(peer)))
+        .filter(|(_, config, actual)| *actual != Some(config))
+        .collect();
+    // Taken from whoever has it by being given to another.
+    let given: BTreeSet<Prefix> = different
+        .iter()
+        .flat_map(|(_, config, actual)| {
+            let has = actual.map(|actual| &actual.allowed_ips);
             let wants = config.allowed_ips.iter().copied();
             wants.filter(move |prefix| !has.is_some_and(|has| has.contains(prefix)))
         })
         .collect();
-    for (peer, config) in desired {
-        match actual.get(peer) {
+    for (peer, config, actual) in different {
+        match actual {
             None => gains.push(PeerChange::Add(*peer, config.clone())),
             Some(actual) => plan_peer(*peer, config, actual, &given, &mut gains, &mut losses),
         }
@@ -148,7 +153,9 @@ pub fn follow(peers: &mut Peers, changes: &[PeerChange]) {
     // Taken from whoever had it.
     for (peer, config) in peers {
         let is_left = |prefix: &Prefix| given.get(prefix).is_none_or(|owner| owner == peer);
-        config.allowed_ips.retain(is_left);
+        if !config.allowed_ips.iter().all(is_left) {
+            config.allowed_ips.retain(is_left);
+        }
     }
 }
 

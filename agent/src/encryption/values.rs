@@ -7,6 +7,7 @@ use std::num::{NonZeroU16, NonZeroU32};
 use std::str::FromStr;
 
 use ipnet::IpNet;
+use serde::{Deserialize, Serialize};
 
 /// A value that the kernel would refuse or that would hit what others own.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
@@ -192,7 +193,8 @@ impl fmt::Display for RulePriority {
 }
 
 /// A range of addresses, its host bits zero: `10.1.2.3/16` is `10.1.0.0/16`.
-#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+#[serde(from = "IpNet")]
 pub struct Prefix(IpNet);
 
 impl Prefix {
@@ -216,6 +218,11 @@ impl Prefix {
     /// First address of the range.
     pub fn address(self) -> IpAddr {
         self.0.addr()
+    }
+
+    /// Last address of the range.
+    pub fn last_address(self) -> IpAddr {
+        self.0.broadcast()
     }
 
     /// Bits that all addresses of the range share.

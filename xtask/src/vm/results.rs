@@ -63,7 +63,9 @@ impl Results {
             return;
         };
         let outcomes = parser.finish();
-        let failed = outcomes.values().any(|outcome| matches!(outcome, Outcome::Failed(_)));
+        let failed = outcomes
+            .values()
+            .any(|outcome| matches!(outcome, Outcome::Failed(_)));
         if status != "0" && !failed {
             self.failures
                 .push(format!("suite {name} ended early (status {status})"));

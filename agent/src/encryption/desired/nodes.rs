@@ -137,7 +137,7 @@ impl<'a> Claims<'a> {
     fn place_strays(
         &mut self,
         nodes: &[&'a Node],
-        pods: &HashMap<&str, PodAddresses>,
+        pods: &HashMap<&str, PodAddresses<'_>>,
         inputs: &Inputs<'_>,
     ) -> Vec<Placed<'a>> {
         if pods.values().all(|pods| pods.strays.is_empty()) {
@@ -207,7 +207,7 @@ impl<'a> Claims<'a> {
     }
 
     /// The node's pods but those that an older node has, or that are none.
-    fn take_pods(&mut self, node: &'a Node, pods: Option<&PodAddresses>) -> Vec<Prefix> {
+    fn take_pods(&mut self, node: &'a Node, pods: Option<&PodAddresses<'_>>) -> Vec<Prefix> {
         let ranges = node.pod_cidrs.iter().copied().map(Prefix::from);
         let ranges = ranges.filter(|range| !self.strays.disprove(*range, pods));
         let singles = pods.into_iter().flat_map(|pods| &pods.singles);
@@ -218,11 +218,11 @@ impl<'a> Claims<'a> {
         claimed.sort_by_key(|prefix| prefix.length());
         let mut taken = Vec::with_capacity(claimed.len());
         for prefix in claimed {
-            let lies_in = self.overlapping(prefix);
-            if lies_in.is_some_and(|(_, owner)| owner == node.name) {
+            let overlapped = self.overlapping(prefix);
+            if overlapped.is_some_and(|(_, owner)| owner == node.name) {
                 continue;
             }
-            match self.objection(prefix, node) {
+            match self.objection(prefix, overlapped, node) {
                 None => {
                     self.pods.insert(prefix.address(), (prefix, &node.name));
                     taken.push(prefix);
@@ -233,7 +233,12 @@ impl<'a> Claims<'a> {
         taken
     }
 
-    fn objection(&self, prefix: Prefix, node: &Node) -> Option<String> {
+    fn objection(
+        &self,
+        prefix: Prefix,
+        overlapped: Option<(Prefix, &str)>,
+        node: &Node,
+    ) -> Option<String> {
         if prefix.length() == 0 {
             return Some(format!(
                 "{prefix} is everything there is, not the range of a node's pods"
@@ -249,7 +254,7 @@ impl<'a> Claims<'a> {
         }
         let stray = Some(prefix).filter(|it| it.is_single());
         let stray = stray.and_then(|it| Some((it, self.strays.owner(it.address())?)));
-        let (other, owner) = self.overlapping(prefix).or(stray)?;
+        let (other, owner) = overlapped.or(stray)?;
         Some(format!(
             "{prefix} overlaps {other} of Node {owner}, which is older and keeps it: nothing in \
              {prefix} is sent to {}",
@@ -259,11 +264,9 @@ impl<'a> Claims<'a> {
 
     /// A range that was given to somebody and has an address in common with `prefix`.
     fn overlapping(&self, prefix: Prefix) -> Option<(Prefix, &'a str)> {
-        let before = self.pods.range(..=prefix.address()).next_back();
-        let after = self.pods.range(prefix.address()..).next();
-        let neighbours = [before, after].into_iter().flatten();
-        let mut neighbours = neighbours.map(|(_, given)| *given);
-        neighbours.find(|(other, _)| other.overlaps(prefix))
+        // None of them overlap each other: whatever lies further back ends before this one begins.
+        let (_, last) = self.pods.range(..=prefix.last_address()).next_back()?;
+        last.0.overlaps(prefix).then_some(*last)
     }
 
     fn standing(&mut self, node: &'a Node, inputs: &Inputs<'_>) -> Standing {
@@ -295,7 +298,7 @@ impl<'a> Claims<'a> {
     }
 
     fn take_key(&mut self, node: &'a Node, annotation: &str, text: &str) -> Option<PublicKey> {
-        let field = format!("metadata.annotations[{annotation}]");
+        let field = || format!("metadata.annotations[{annotation}]");
         let key: PublicKey = match text.parse() {
             Ok(key) => key,
             Err(error) => {
@@ -304,16 +307,16 @@ impl<'a> Claims<'a> {
                     "{shown:?} is no key of WireGuard: {error}; the agent of that node writes it, \
                      and will again if the annotation is removed"
                 );
-                self.problems.push(problem(node, &field, message));
+                self.problems.push(problem(node, &field(), message));
                 return None;
             }
         };
-        if let Some(owner) = self.keys.get(&key).filter(|owner| **owner != node.name) {
+        let owner = *self.keys.entry(key).or_insert(&node.name);
+        if owner != node.name {
             let message = format!("{key} is the key of Node {owner}, which keeps it");
-            self.problems.push(problem(node, &field, message));
+            self.problems.push(problem(node, &field(), message));
             return None;
         }
-        self.keys.insert(key, &node.name);
         Some(key)
     }
 

@@ -7,12 +7,16 @@
 use std::collections::{BTreeMap, HashMap, HashSet};
 use std::net::IpAddr;
 
+use ipnet::IpNet;
+
 use crate::encryption::Prefix;
 use crate::state::{ClusterState, Node};
 
 /// The pods of one node.
 #[derive(Clone, Debug, Default)]
-pub struct PodAddresses {
+pub struct PodAddresses<'a> {
+    /// The ranges that the Node names.
+    ranges: &'a [IpNet],
     /// All, where the Node names no ranges.
     pub singles: Vec<IpAddr>,
     /// Those in no range of the Node, where it names some.
@@ -21,11 +25,18 @@ pub struct PodAddresses {
     at_home: [bool; 2],
 }
 
-impl PodAddresses {
-    fn add(&mut self, node: &Node, ip: IpAddr) {
-        if node.pod_cidrs.is_empty() {
+impl<'a> PodAddresses<'a> {
+    fn none_of(node: &'a Node) -> Self {
+        Self {
+            ranges: &node.pod_cidrs,
+            ..Self::default()
+        }
+    }
+
+    fn add(&mut self, ip: IpAddr) {
+        if self.ranges.is_empty() {
             self.singles.push(ip);
-        } else if node.pod_cidrs.iter().any(|range| range.contains(&ip)) {
+        } else if self.ranges.iter().any(|range| range.contains(&ip)) {
             self.at_home[usize::from(ip.is_ipv6())] = true;
         } else {
             self.strays.push(ip);
@@ -43,20 +54,18 @@ impl PodAddresses {
 }
 
 /// The pods of all nodes whose Node is known, by its name.
-pub fn by_node(state: &ClusterState) -> HashMap<&str, PodAddresses> {
-    let mut nodes: HashMap<&str, (&Node, PodAddresses)> = state
+pub fn by_node(state: &ClusterState) -> HashMap<&str, PodAddresses<'_>> {
+    let mut nodes: HashMap<&str, PodAddresses<'_>> = state
         .nodes()
-        .map(|node| (node.name.as_str(), (node, PodAddresses::default())))
+        .map(|node| (node.name.as_str(), PodAddresses::none_of(node)))
         .collect();
     for pod in state.pods() {
         let node = pod.node_name.as_deref();
-        if let Some((node, addresses)) = node.and_then(|name| nodes.get_mut(name)) {
-            let ips = pod.own_ips().iter();
-            ips.for_each(|ip| addresses.add(node, *ip));
+        if let Some(addresses) = node.and_then(|name| nodes.get_mut(name)) {
+            pod.own_ips().iter().for_each(|ip| addresses.add(*ip));
         }
     }
-    let nodes = nodes.into_iter();
-    nodes.map(|(name, (_, pods))| (name, pods)).collect()
+    nodes
 }
 
 /// Whose the strays are.
@@ -113,7 +122,7 @@ impl<'a> Strays<'a> {
 
     /// Whether a range that its Node names is not where the node's pods are: they are elsewhere, or there
     /// are none, and those of other nodes are in it.
-    pub fn disprove(&self, range: Prefix, pods: Option<&PodAddresses>) -> bool {
+    pub fn disprove(&self, range: Prefix, pods: Option<&PodAddresses<'_>>) -> bool {
         let mut inside = self.owners.range(range.address()..);
         let has_strays = inside.next().is_some_and(|(it, _)| range.contains(*it));
         match pods {
@@ -137,7 +146,7 @@ impl<'a> KnownRanges<'a> {
     /// Those that Nodes name, and `configured` ones.
     pub fn new(
         nodes: &[&'a Node],
-        pods: &HashMap<&str, PodAddresses>,
+        pods: &HashMap<&str, PodAddresses<'_>>,
         configured: impl Iterator<Item = Prefix>,
     ) -> Self {
         let mut known = Self {

@@ -46,6 +46,10 @@ impl NodeIds {
 
     /// Numbers those that are new and forgets those that are gone, which are returned.
     pub fn follow(&mut self, desired: &Desired) -> Vec<NodeId> {
+        let has = |member: &Member| self.by_name.contains_key(&member.name);
+        if desired.members.len() == self.by_name.len() && desired.members.iter().all(has) {
+            return Vec::new();
+        }
         let names: BTreeSet<&str> = desired.members.iter().map(|it| it.name.as_str()).collect();
         let mut gone = Vec::new();
         self.by_name.retain(|name, id| {

@@ -1,10 +1,11 @@
 //! What is told after each step.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeSet, HashMap};
 use std::sync::Arc;
 use std::time::{Duration, Instant, SystemTime};
 
 use ebpf_abi::TrafficPath;
+use itertools::Itertools as _;
 
 use super::Encryption;
 use super::own_keys::OwnKeys;
@@ -59,12 +60,15 @@ impl<A> Encryption<A> {
     ) -> Snapshot {
         self.refresh_account();
         let now = SystemTime::now();
+        let reasons = reasons(&desired.problems);
         let nodes: Vec<_> = desired
             .members
             .iter()
             .map(|member| {
                 let is_called = waited_for.contains(&member.name);
-                self.node(member, desired, device, is_called, now)
+                let mut status = self.node(member, desired, device, is_called, now);
+                status.reasons = reasons.get(&*member.name).cloned().unwrap_or_default();
+                status
             })
             .collect();
         let names: BTreeSet<&str> = nodes.iter().map(|node| node.name.as_str()).collect();
@@ -105,7 +109,7 @@ impl<A> Encryption<A> {
             name: member.name.clone(),
             id,
             standing: standing(&member.standing),
-            reasons: reasons(&member.name, &desired.problems),
+            reasons: Vec::new(),
             handshake: Handshake::None,
             peers,
         };
@@ -165,14 +169,13 @@ fn peer(key: PublicKey, desired: &Desired, device: &DeviceState) -> Option<PeerS
     })
 }
 
-/// What is said of a node's objects.
-fn reasons(name: &str, problems: &[Problem]) -> Vec<String> {
-    let object = format!("Node {name}");
-    problems
-        .iter()
-        .filter(|problem| problem.object == object)
-        .map(|problem| format!("{}: {}", problem.field, problem.message))
-        .collect()
+/// What is said of the objects of nodes, by the names of these.
+fn reasons(problems: &[Problem]) -> HashMap<&str, Vec<String>> {
+    let of_nodes = problems.iter().filter_map(|problem| {
+        let name = problem.object.strip_prefix("Node ")?;
+        Some((name, format!("{}: {}", problem.field, problem.message)))
+    });
+    of_nodes.into_group_map()
 }
 
 /// The last snapshot, with why the step after it failed.
