@@ -6,9 +6,10 @@
 mod graph;
 mod licences;
 mod sbom;
+mod static_target;
 
 use std::fs;
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::process::{Command, ExitCode};
 
 use anyhow::Context as _;
@@ -18,6 +19,7 @@ use crate::workspace::Workspace;
 use crate::{absolute, artifacts, process};
 
 pub use graph::Graph;
+pub use static_target::StaticTarget;
 
 /// The profile in `Cargo.toml`.
 const PROFILE: &str = "dist";
@@ -116,17 +118,19 @@ pub fn build(
 /// What the programs are built for.
 struct Target {
     triple: String,
-    is_static: bool,
+    /// The variable that names the C compiler, and its value; none for that of the machine.
+    compiler: Option<(String, &'static str)>,
 }
 
 impl Target {
     /// Static where Rust's library for it is there; else as the machine builds for itself.
     fn choose() -> anyhow::Result<Self> {
-        let triple = static_triple();
-        if has_library(&triple) {
+        if let Ok(own) = StaticTarget::own()
+            && own.has_library()
+        {
             return Ok(Self {
-                triple,
-                is_static: true,
+                triple: own.triple.to_owned(),
+                compiler: Some(own.compiler_variable()),
             });
         }
         let about = process::read(Command::new("rustc").arg("-vV"))?;
@@ -137,7 +141,7 @@ impl Target {
         );
         Ok(Self {
             triple: triple.to_owned(),
-            is_static: false,
+            compiler: None,
         })
     }
 
@@ -146,60 +150,6 @@ impl Target {
         let mut arguments = vec!["build", "--locked", "--profile", PROFILE, &target];
         let packages = SHIPPED.map(|name| format!("--package={name}"));
         arguments.extend(packages.iter().map(String::as_str));
-        let variables = self.is_static.then(|| compiler_of(&self.triple));
-        artifacts::build_with(workspace, &arguments, variables.as_slice())
+        artifacts::build_with(workspace, &arguments, self.compiler.as_slice())
     }
-}
-
-/// Has C and assembly of the cryptography built for musl, too.
-fn compiler_of(triple: &str) -> (String, &'static str) {
-    (format!("CC_{}", triple.replace('-', "_")), MUSL_COMPILER)
-}
-
-/// Looks whether the programs that the image holds compile: types of the C library differ in musl.
-pub fn check_static(workspace: &Workspace) -> Command {
-    let triple = static_triple();
-    let mut command = workspace.cargo();
-    command.args(["check", "--locked", "--target", &triple]);
-    command.args(SHIPPED.map(|name| format!("--package={name}")));
-    let (variable, compiler) = compiler_of(&triple);
-    command.env(variable, compiler);
-    command
-}
-
-/// The C compiler for static programs.
-const MUSL_COMPILER: &str = "musl-gcc";
-
-fn static_triple() -> String {
-    format!("{}-unknown-linux-musl", std::env::consts::ARCH)
-}
-
-fn has_library(triple: &str) -> bool {
-    let mut command = Command::new("rustc");
-    command.args(["--print", "target-libdir", "--target", triple]);
-    let folder = process::read(&mut command);
-    folder.is_ok_and(|folder| Path::new(folder.trim()).is_dir())
-}
-
-/// Whether static programs can be built, or what lacks.
-pub fn look_static(places: &ebpf_build::Places) -> Result<String, String> {
-    let triple = static_triple();
-    if !has_library(&triple) {
-        return Err(format!("no standard library of Rust for {triple}"));
-    }
-    let compiler = places.program(MUSL_COMPILER);
-    let compiler = compiler.ok_or_else(|| format!("no {MUSL_COMPILER}"))?;
-    Ok(format!("{triple}, {}", compiler.display()))
-}
-
-/// Fetches what static programs are built with.
-pub fn install_static(apt: &mut setup::apt::Apt) -> anyhow::Result<()> {
-    if !has_library(&static_triple()) {
-        println!("setup: the image holds static programs; asking rustup for their library");
-        process::run(Command::new("rustup").args(["target", "add", &static_triple()]))?;
-    }
-    if setup::places().program(MUSL_COMPILER).is_none() {
-        apt.install(&["musl-tools"], "the C compiler of static programs")?;
-    }
-    Ok(())
 }

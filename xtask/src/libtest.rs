@@ -104,6 +104,10 @@ impl Parser {
         }
         let speaker = self.speaker.as_ref();
         match speaker.and_then(|name| self.outcomes.get_mut(name)) {
+            // What follows says where, and is longer than why.
+            Some(Outcome::Failed(_)) if line.eq_ignore_ascii_case("stack backtrace:") => {
+                self.speaker = None;
+            }
             Some(Outcome::Failed(last)) if !line.is_empty() => {
                 if last.len() == LAST_LINES {
                     last.pop_front();
@@ -202,6 +206,8 @@ test result: FAILED. 3 passed; 1 failed; 2 ignored; 0 measured; 0 filtered out; 
             parser.line(&format!("line {number}"));
             parser.line("");
         }
+        parser.line("Stack backtrace:");
+        parser.line("   0: somewhere");
         let Outcome::Failed(last) = &parser.finish()["long"] else {
             panic!("it failed");
         };

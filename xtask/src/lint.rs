@@ -1,18 +1,19 @@
-//! `cargo xtask lint`: format, clippy on both sides of the kernel line, whether static programs compile, and
-//! the dependency policy of `deny.toml`.
+//! `cargo xtask lint`: format, clippy on both sides of the kernel line, whether static programs compile for
+//! each architecture, and the dependency policy of `deny.toml`.
 
 use std::process::{Command, ExitCode};
 
 use ebpf_build::{Places, Request, Toolchain};
 
-use crate::dist;
+use crate::dist::StaticTarget;
 use crate::process;
 use crate::setup::{self, Need};
 use crate::workspace::Workspace;
 
 /// Runs all checks, and fails after the last one if any failed.
 pub fn run(workspace: &Workspace) -> anyhow::Result<ExitCode> {
-    setup::ensure(workspace, &[Need::EbpfToolchain, Need::StaticTarget])?;
+    let needs = [Need::EbpfToolchain, Need::StaticTarget, Need::ForeignTarget];
+    setup::ensure(workspace, &needs)?;
     let mut checks = vec![
         cargo(workspace, &["fmt", "--all", "--check"]),
         // The kernel programs compile for another target only: the default members are the rest.
@@ -20,8 +21,9 @@ pub fn run(workspace: &Workspace) -> anyhow::Result<ExitCode> {
             workspace,
             &["clippy", "--all-targets", "--", "--deny=warnings"],
         ),
-        dist::check_static(workspace),
     ];
+    checks.push(StaticTarget::own()?.check(workspace));
+    checks.extend(StaticTarget::foreign().map(|target| target.check(workspace)));
     let mut left_out = Vec::new();
     match programs(workspace) {
         Ok(check) => checks.push(check),

@@ -13,7 +13,7 @@ use std::process::ExitCode;
 
 use ebpf_build::{Places, Toolchain};
 
-use crate::dist;
+use crate::dist::StaticTarget;
 use crate::setup::apt::Apt;
 use crate::vm;
 use crate::vm::emulator::Emulator;
@@ -30,6 +30,8 @@ pub enum Need {
     ManifestTools,
     /// What builds programs for the image. Only asked for where one is built.
     StaticTarget,
+    /// What looks at programs for images of the other architectures. Only asked for by lints.
+    ForeignTarget,
     /// What boots virtual machines.
     Emulator,
     /// What goes into them.
@@ -57,6 +59,7 @@ impl Need {
             Self::NetworkTools => "network tools",
             Self::ManifestTools => "manifest tools",
             Self::StaticTarget => "static target",
+            Self::ForeignTarget => "foreign target",
             Self::Emulator => "emulator",
             Self::VmTools => "VM tools",
             Self::VmKernels => "VM kernels",
@@ -77,7 +80,16 @@ impl Need {
             },
             Self::NetworkTools => programs::look(places, &programs::NETWORK),
             Self::ManifestTools => manifest_tools::look(&workspace.target, places),
-            Self::StaticTarget => dist::look_static(places),
+            Self::StaticTarget => match StaticTarget::own() {
+                Ok(own) => own.look(places),
+                Err(error) => Err(format!("{error:#}")),
+            },
+            Self::ForeignTarget => {
+                let all: Result<Vec<_>, _> = StaticTarget::foreign()
+                    .map(|target| target.look(places))
+                    .collect();
+                all.map(|found| found.join(", "))
+            }
             Self::Emulator => Emulator::look(&workspace.target, places),
             Self::VmTools => programs::look(places, &programs::VM),
             Self::VmKernels => match vm::Matrix::load(workspace) {
@@ -125,7 +137,10 @@ pub fn ensure(workspace: &Workspace, needs: &[Need]) -> anyhow::Result<()> {
             Need::ManifestTools => {
                 manifest_tools::install(&workspace.target, &places(), &mut apt)?;
             }
-            Need::StaticTarget => dist::install_static(&mut apt)?,
+            Need::StaticTarget => StaticTarget::own()?.install(&mut apt)?,
+            Need::ForeignTarget => {
+                StaticTarget::foreign().try_for_each(|target| target.install(&mut apt))?;
+            }
             Need::Emulator => Emulator::install(&workspace.target, &mut apt)?,
             Need::VmTools => programs::install(&mut apt, &places(), &programs::VM)?,
             Need::VmKernels => vm::Matrix::load(workspace)?.fetch_all(workspace)?,

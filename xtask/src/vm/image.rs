@@ -80,8 +80,10 @@ fn add_userland(image: &mut Image, workspace: &Path) -> anyhow::Result<()> {
         0o644,
         b"127.0.0.1 localhost\n::1 localhost\n".to_vec(),
     );
-    // Suites read the example manifests where they were built.
-    image.tree(&workspace.join("deploy/examples"))
+    // Suites read manifests where they were built.
+    ["deploy/examples", "deploy/daemonset"]
+        .into_iter()
+        .try_for_each(|folder| image.tree(&workspace.join(folder)))
 }
 
 fn add_binaries(image: &mut Image, contents: &Contents) -> anyhow::Result<()> {

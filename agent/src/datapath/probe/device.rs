@@ -191,7 +191,7 @@ fn driver(name: &str) -> io::Result<String> {
     let mut request: libc::ifreq = unsafe { std::mem::zeroed() };
     let room = request.ifr_name.len() - 1; // the last byte stays zero
     for (to, from) in request.ifr_name[..room].iter_mut().zip(name.bytes()) {
-        *to = from.cast_signed();
+        *to = libc::c_char::from_ne_bytes([from]);
     }
     request.ifr_ifru.ifru_data = std::ptr::from_mut(&mut info).cast();
     let fd = std::os::fd::AsRawFd::as_raw_fd(&socket);

@@ -1,0 +1,146 @@
+//! What static programs are built with, for the architecture of this machine and for the other one that
+//! images are made for.
+//!
+//! Types of the C library differ in musl, and those of C between architectures (`char` has no sign on
+//! arm64): what compiles for one target need not for another.
+
+use std::env::consts::ARCH;
+use std::path::Path;
+use std::process::Command;
+
+use anyhow::Context as _;
+use ebpf_build::Places;
+
+use super::SHIPPED;
+use crate::process;
+use crate::setup::{self, apt::Apt};
+use crate::workspace::Workspace;
+
+/// A target of Rust that makes programs without any library of the machine.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct StaticTarget {
+    /// Rust's name.
+    pub triple: &'static str,
+    /// Has C and assembly of the cryptography built for it, too.
+    compiler: &'static str,
+    /// Packages of Debian with that compiler.
+    packages: &'static [&'static str],
+}
+
+/// For this machine, where musl's own compiler links what the image holds.
+const OWN: [StaticTarget; 2] = [
+    StaticTarget {
+        triple: "x86_64-unknown-linux-musl",
+        compiler: "musl-gcc",
+        packages: &["musl-tools"],
+    },
+    StaticTarget {
+        triple: "aarch64-unknown-linux-musl",
+        compiler: "musl-gcc",
+        packages: &["musl-tools"],
+    },
+];
+
+/// From a machine of another architecture, where nothing is linked: the programs are only looked at.
+const FOREIGN: [StaticTarget; 2] = [
+    StaticTarget {
+        triple: "x86_64-unknown-linux-musl",
+        compiler: "x86_64-linux-gnu-gcc",
+        packages: &["gcc-x86-64-linux-gnu", "libc6-dev-amd64-cross"],
+    },
+    StaticTarget {
+        triple: "aarch64-unknown-linux-musl",
+        compiler: "aarch64-linux-gnu-gcc",
+        packages: &["gcc-aarch64-linux-gnu", "libc6-dev-arm64-cross"],
+    },
+];
+
+impl StaticTarget {
+    /// That of this machine.
+    ///
+    /// # Errors
+    /// No image is made for machines like this one.
+    pub fn own() -> anyhow::Result<Self> {
+        let mut all = OWN.into_iter();
+        let own = all.find(|target| target.architecture() == ARCH);
+        own.with_context(|| format!("no image is made for {ARCH}"))
+    }
+
+    /// Those of the other machines that images are made for.
+    pub fn foreign() -> impl Iterator<Item = Self> {
+        let all = FOREIGN.into_iter();
+        all.filter(|target| target.architecture() != ARCH)
+    }
+
+    fn architecture(self) -> &'static str {
+        let end = self.triple.find('-').unwrap_or(self.triple.len());
+        &self.triple[..end]
+    }
+
+    /// The variable that names the compiler, as the `cc` crate reads it, and its value.
+    pub fn compiler_variable(self) -> (String, &'static str) {
+        let variable = format!("CC_{}", self.triple.replace('-', "_"));
+        (variable, self.compiler)
+    }
+
+    /// Looks whether the programs that the image holds compile.
+    pub fn check(self, workspace: &Workspace) -> Command {
+        let mut command = workspace.cargo();
+        command.args(["check", "--locked", "--target", self.triple]);
+        command.args(SHIPPED.map(|name| format!("--package={name}")));
+        let (variable, compiler) = self.compiler_variable();
+        command.env(variable, compiler);
+        command
+    }
+
+    /// Whether Rust's library for it is here.
+    pub fn has_library(self) -> bool {
+        let mut command = Command::new("rustc");
+        command.args(["--print", "target-libdir", "--target", self.triple]);
+        let folder = process::read(&mut command);
+        folder.is_ok_and(|folder| Path::new(folder.trim()).is_dir())
+    }
+
+    /// What is there to build with, or what lacks.
+    pub fn look(self, places: &Places) -> Result<String, String> {
+        if !self.has_library() {
+            return Err(format!("no standard library of Rust for {}", self.triple));
+        }
+        let compiler = places.program(self.compiler);
+        let compiler = compiler.ok_or_else(|| format!("no {}", self.compiler))?;
+        Ok(format!("{}, {}", self.triple, compiler.display()))
+    }
+
+    /// Fetches what lacks.
+    pub fn install(self, apt: &mut Apt) -> anyhow::Result<()> {
+        if !self.has_library() {
+            println!(
+                "setup: the image holds static programs; asking rustup for their library for {}",
+                self.triple
+            );
+            process::run(Command::new("rustup").args(["target", "add", self.triple]))?;
+        }
+        if setup::places().program(self.compiler).is_none() {
+            apt.install(self.packages, "the C compiler of static programs")?;
+        }
+        Ok(())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::StaticTarget;
+
+    #[test]
+    fn both_architectures_are_looked_at_on_each() {
+        let own = StaticTarget::own().expect("tests run where images are made");
+        let mut all: Vec<_> = StaticTarget::foreign().chain([own]).collect();
+        all.sort_by_key(|target| target.triple);
+        let triples = all.iter().map(|target| target.triple);
+        assert!(triples.eq(["aarch64-unknown-linux-musl", "x86_64-unknown-linux-musl"]));
+        assert_eq!(
+            all[0].compiler_variable().0,
+            "CC_aarch64_unknown_linux_musl"
+        );
+    }
+}
