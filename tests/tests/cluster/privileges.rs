@@ -1,5 +1,7 @@
 //! Agents with the rights of their containers and no others.
 
+use std::path::Path;
+
 use anyhow::{Context, Result, ensure};
 use serde::Deserialize as _;
 use serde_json::{Value, json};
@@ -13,8 +15,10 @@ use crate::setting::{HTTP, SOON, ordinary, start_with_web, try_once};
 
 /// Capabilities of the first container of a kind in a manifest of `deploy/`, as `setpriv` names them.
 fn capabilities(path: &str, containers: &str) -> Result<Vec<String>> {
-    let path = format!("{}/../deploy/{path}", env!("CARGO_MANIFEST_DIR"));
-    let text = std::fs::read_to_string(&path).context(path)?;
+    // Not by `..`: a machine of the kernel matrix has the manifests and not this package.
+    let workspace = Path::new(env!("CARGO_MANIFEST_DIR")).parent();
+    let path = workspace.context("above it")?.join("deploy").join(path);
+    let text = std::fs::read_to_string(&path).with_context(|| path.display().to_string())?;
     let documents = serde_yaml_ng::Deserializer::from_str(&text).map(Value::deserialize);
     for document in documents {
         let spec = &document?["spec"]["template"]["spec"];

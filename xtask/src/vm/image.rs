@@ -39,7 +39,7 @@ const PATIENCE: u32 = 5;
 const LOAD_PERCENT: u32 = 3;
 
 /// Tools the suites call; a machine without one skips what needs it.
-const TOOLS: [&str; 4] = ["ip", "tc", "bpftool", "wg"];
+const TOOLS: [&str; 5] = ["ip", "tc", "bpftool", "wg", "setpriv"];
 
 /// Collects what all machines have in common.
 pub fn common(contents: &Contents) -> anyhow::Result<Image> {
