@@ -51,6 +51,14 @@ pub fn settings() -> Option<&'static DatapathConfig> {
     CONFIG.get(0)
 }
 
+/// The generation in force now. To be read before what is checked against it, and once: a second look
+/// could find a later one, in which what was checked is no longer so.
+#[inline(always)]
+pub fn generation(config: &DatapathConfig) -> u32 {
+    // SAFETY: the reference is valid for reads, and any bits are a number.
+    unsafe { (&raw const config.generation).read_volatile() }
+}
+
 /// This CPU's element of a per-CPU array.
 #[inline(always)]
 pub fn per_cpu<'a, T, const N: usize, const F: usize>(

@@ -10,7 +10,7 @@ use ebpf_abi::event::ObservationPoint;
 use ebpf_abi::packet::{self, Packet, Unbalanced, ethertype};
 use ebpf_abi::{Addr4, Addr6, ConntrackValue, Counter, DatapathConfig, DropReason, Protocol, tcp};
 
-use crate::access::{config, count, entry, same};
+use crate::access::{config, count, entry, generation, same};
 use crate::emit;
 use crate::encryption::receiver::Receiver;
 use crate::family::Ip;
@@ -243,7 +243,7 @@ fn packet_out<A: Ip>(skb: &Skb<'_>, packet: &Packet<A>) -> Verdict {
         return Verdict::Pass;
     }
     if !is_fresh {
-        conntrack::touch(entry, config);
+        conntrack::touch(entry, generation(config));
     }
     conntrack::account(entry, packet);
     entry.tcp_flags |= packet.tcp_flags;

@@ -33,6 +33,8 @@ pub struct Parser {
     section: Section,
     /// Whose captured output the current lines are.
     speaker: Option<String>,
+    /// It has said that it panicked.
+    has_panicked: bool,
 }
 
 const SKIP_MARKER: &str = "SKIPPED:";
@@ -45,6 +47,7 @@ impl Default for Parser {
             outcomes: BTreeMap::new(),
             section: Section::Running,
             speaker: None,
+            has_panicked: false,
         }
     }
 }
@@ -100,6 +103,7 @@ impl Parser {
             .and_then(|l| l.strip_suffix(" stdout ----"))
         {
             self.speaker = Some(plain(name));
+            self.has_panicked = false;
             return;
         }
         let speaker = self.speaker.as_ref();
@@ -109,10 +113,17 @@ impl Parser {
                 self.speaker = None;
             }
             Some(Outcome::Failed(last)) if !line.is_empty() => {
-                if last.len() == LAST_LINES {
-                    last.pop_front();
+                if line.contains(" panicked at ") {
+                    last.clear();
+                    self.has_panicked = true;
                 }
-                last.push_back(line.to_owned());
+                if last.len() < LAST_LINES {
+                    last.push_back(line.to_owned());
+                } else if !self.has_panicked {
+                    // Otherwise it is what values say that go while the panic unwinds.
+                    last.pop_front();
+                    last.push_back(line.to_owned());
+                }
             }
             Some(outcome @ Outcome::Passed) => {
                 if let Some(reason) = line.trim_start().strip_prefix(SKIP_MARKER) {
@@ -177,10 +188,7 @@ test result: FAILED. 3 passed; 1 failed; 2 ignored; 0 measured; 0 filtered out; 
     #[test]
     fn outcomes_are_read_from_a_whole_run() {
         let skipped = |reason: &str| Outcome::Skipped(reason.to_owned());
-        let last = [
-            "SKIPPED: not really",
-            "thread 'b::breaks' panicked at src/lib.rs:1:1",
-        ];
+        let last = ["thread 'b::breaks' panicked at src/lib.rs:1:1"];
         let failed = Outcome::Failed(last.map(str::to_owned).into());
         let expected = [
             ("a::holds", Outcome::Passed),
@@ -213,6 +221,22 @@ test result: FAILED. 3 passed; 1 failed; 2 ignored; 0 measured; 0 filtered out; 
         };
         assert_eq!(last.len(), LAST_LINES);
         assert_eq!(last.back().map(String::as_str), Some("line 99"));
+    }
+
+    #[test]
+    fn what_a_panic_said_is_kept_whatever_is_told_while_it_unwinds() {
+        let mut parser = Parser::default();
+        parser.line("test long ... FAILED");
+        parser.line("failures:");
+        parser.line("---- long stdout ----");
+        parser.line("before");
+        parser.line("thread 'long' (7) panicked at src/lib.rs:1:1:");
+        (0..100).for_each(|number| drop(parser.line(&format!("line {number}"))));
+        let Outcome::Failed(last) = &parser.finish()["long"] else {
+            panic!("it failed");
+        };
+        assert_eq!(last.len(), LAST_LINES);
+        assert!(last[0].contains("panicked"), "{last:?}");
     }
 
     #[test]

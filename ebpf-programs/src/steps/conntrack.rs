@@ -35,10 +35,10 @@ pub fn is_fresh<A: Ip>(entry: &ConntrackValue<A>, config: &DatapathConfig) -> bo
         && jiffies().wrapping_sub(entry.checked_at) <= config.jiffies_per_second
 }
 
-/// Marks the entry as checked now.
+/// Marks the entry as checked now, against the settings of a generation that was read before.
 #[inline(always)]
-pub fn touch<A: Ip>(entry: &mut ConntrackValue<A>, config: &DatapathConfig) {
-    entry.generation = config.generation;
+pub fn touch<A: Ip>(entry: &mut ConntrackValue<A>, generation: u32) {
+    entry.generation = generation;
     entry.checked_at = jiffies();
 }
 

@@ -5,7 +5,7 @@ use ebpf_abi::conntrack::ConntrackKind;
 use ebpf_abi::packet::Packet;
 use ebpf_abi::{BackendId, ConntrackValue, Counter, DatapathConfig, Protocol, tcp};
 
-use crate::access::{count, entry as map_entry, jiffies, same};
+use crate::access::{count, entry as map_entry, generation, jiffies, same};
 use crate::emit;
 use crate::family::Ip;
 use crate::hook::Hook;
@@ -21,6 +21,7 @@ pub fn entry<A: Ip>(
     entry: &mut ConntrackValue<A>,
     config: &DatapathConfig,
 ) -> bool {
+    let generation = generation(config);
     let is_request = entry.kind != ConntrackKind::FROM_REMOTE;
     if is_request
         && conntrack::is_idle(entry, packet.tuple.protocol, config)
@@ -34,7 +35,7 @@ pub fn entry<A: Ip>(
         entry.tcp_flags &= !tcp::RST;
     }
     if is_request
-        && entry.generation != config.generation
+        && entry.generation != generation
         && (!backend_is_there(entry)
             // Its backend may take no new connections any more; if it does, it is chosen again.
             || tcp::is_opening(packet.tcp_flags)
@@ -51,7 +52,7 @@ pub fn entry<A: Ip>(
     if is_request && !keep_replies(packet, entry, config) {
         return false;
     }
-    conntrack::touch(entry, config);
+    conntrack::touch(entry, generation);
     let interval = config
         .flow_report_seconds
         .wrapping_mul(config.jiffies_per_second);
