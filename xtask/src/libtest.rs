@@ -231,7 +231,9 @@ test result: FAILED. 3 passed; 1 failed; 2 ignored; 0 measured; 0 filtered out; 
         parser.line("---- long stdout ----");
         parser.line("before");
         parser.line("thread 'long' (7) panicked at src/lib.rs:1:1:");
-        (0..100).for_each(|number| drop(parser.line(&format!("line {number}"))));
+        for number in 0..100 {
+            parser.line(&format!("line {number}"));
+        }
         let Outcome::Failed(last) = &parser.finish()["long"] else {
             panic!("it failed");
         };
