@@ -190,9 +190,13 @@ impl ControlPlane {
         self.api_server = Some(Running::start("kube-apiserver", command)?);
         let client = self.client();
         let answers = || {
-            let response = client.get("/readyz")?;
-            if response.status != 200 {
-                bail!("status {}: {}", response.status, response.text);
+            // Ready is said before the namespace `default` is there, and its first Service after that:
+            // until then Services of others may be refused.
+            for path in ["/readyz", "/api/v1/namespaces/default/services/kubernetes"] {
+                let response = client.get(path)?;
+                if response.status != 200 {
+                    bail!("{path}: status {}: {}", response.status, response.text);
+                }
             }
             Ok(())
         };

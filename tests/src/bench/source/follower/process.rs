@@ -6,7 +6,8 @@ use std::fs;
 use std::io::BufRead;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::time::Instant;
+use std::thread;
+use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result};
 use ebpf_abi::{BackendId, ServiceId};
@@ -146,7 +147,7 @@ fn figures(state: &SharedState, balanced: &Balanced) -> Result<Figures> {
     let status = fs::read_to_string("/proc/self/status").context("read /proc/self/status")?;
     Ok(Figures {
         counts: counts(state, balanced),
-        heap: heap(),
+        heap: heap_at_rest(),
         resident: bytes(&status, "VmRSS:")?,
         resident_peak: bytes(&status, "VmHWM:")?,
         cpu_seconds: used.num_microseconds() as f64 / 1e6,
@@ -172,6 +173,17 @@ fn counts(state: &SharedState, balanced: &Balanced) -> Counts {
         backends: actual.backends.len(),
         filled_tables: actual.tables.values().flatten().filter(has_slots).count(),
     }
+}
+
+/// The least of what is in use at several moments: buffers of a request come and go.
+fn heap_at_rest() -> u64 {
+    const LOOKS: u32 = 5;
+    const BETWEEN: Duration = Duration::from_millis(20);
+    let later = (1..LOOKS).map(|_| {
+        thread::sleep(BETWEEN);
+        heap()
+    });
+    later.fold(heap(), u64::min)
 }
 
 /// Bytes in use, of all arenas of the C library.
