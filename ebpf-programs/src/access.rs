@@ -32,9 +32,9 @@ pub fn entry<'a, K, V, const N: usize, const F: usize>(
     key: &K,
 ) -> Option<&'a mut V> {
     let value = map.get_ptr_mut(key)?;
-    // SAFETY: the entry's memory stays mapped until the program ends. If the kernel recycles it for
-    // another key meanwhile, we write a counter or a cached route into a foreign entry: the route
-    // is refreshed within a second and is checked against the frame's interface before use.
+    // If the kernel recycles the entry for another key meanwhile, we write a counter or a cached route into
+    // a foreign one: the route is refreshed within a second and is checked against the frame's interface.
+    // SAFETY: the entry's memory stays mapped until the program ends.
     Some(unsafe { &mut *value })
 }
 

@@ -21,37 +21,23 @@ use crate::workspace::Workspace;
 pub struct StaticTarget {
     /// Rust's name.
     pub triple: &'static str,
-    /// Has C and assembly of the cryptography built for it, too.
-    compiler: &'static str,
-    /// Packages of Debian with that compiler.
-    packages: &'static [&'static str],
+    /// The C compiler for it on a machine of another architecture, where nothing is linked.
+    cross_compiler: &'static str,
+    /// Packages of Debian with that one.
+    cross_packages: &'static [&'static str],
 }
 
-/// For this machine, where musl's own compiler links what the image holds.
-const OWN: [StaticTarget; 2] = [
+/// Those that images are made for.
+const ALL: [StaticTarget; 2] = [
     StaticTarget {
         triple: "x86_64-unknown-linux-musl",
-        compiler: "musl-gcc",
-        packages: &["musl-tools"],
+        cross_compiler: "x86_64-linux-gnu-gcc",
+        cross_packages: &["gcc-x86-64-linux-gnu", "libc6-dev-amd64-cross"],
     },
     StaticTarget {
         triple: "aarch64-unknown-linux-musl",
-        compiler: "musl-gcc",
-        packages: &["musl-tools"],
-    },
-];
-
-/// From a machine of another architecture, where nothing is linked: the programs are only looked at.
-const FOREIGN: [StaticTarget; 2] = [
-    StaticTarget {
-        triple: "x86_64-unknown-linux-musl",
-        compiler: "x86_64-linux-gnu-gcc",
-        packages: &["gcc-x86-64-linux-gnu", "libc6-dev-amd64-cross"],
-    },
-    StaticTarget {
-        triple: "aarch64-unknown-linux-musl",
-        compiler: "aarch64-linux-gnu-gcc",
-        packages: &["gcc-aarch64-linux-gnu", "libc6-dev-arm64-cross"],
+        cross_compiler: "aarch64-linux-gnu-gcc",
+        cross_packages: &["gcc-aarch64-linux-gnu", "libc6-dev-arm64-cross"],
     },
 ];
 
@@ -61,26 +47,32 @@ impl StaticTarget {
     /// # Errors
     /// No image is made for machines like this one.
     pub fn own() -> anyhow::Result<Self> {
-        let mut all = OWN.into_iter();
-        let own = all.find(|target| target.architecture() == ARCH);
+        let own = ALL.into_iter().find(|target| target.is_own());
         own.with_context(|| format!("no image is made for {ARCH}"))
     }
 
     /// Those of the other machines that images are made for.
     pub fn foreign() -> impl Iterator<Item = Self> {
-        let all = FOREIGN.into_iter();
-        all.filter(|target| target.architecture() != ARCH)
+        ALL.into_iter().filter(|target| !target.is_own())
     }
 
-    fn architecture(self) -> &'static str {
-        let end = self.triple.find('-').unwrap_or(self.triple.len());
-        &self.triple[..end]
+    fn is_own(self) -> bool {
+        self.triple.split('-').next() == Some(ARCH)
+    }
+
+    /// Has C and assembly of the cryptography built for it, too.
+    fn compiler(self) -> &'static str {
+        if self.is_own() {
+            "musl-gcc"
+        } else {
+            self.cross_compiler
+        }
     }
 
     /// The variable that names the compiler, as the `cc` crate reads it, and its value.
     pub fn compiler_variable(self) -> (String, &'static str) {
         let variable = format!("CC_{}", self.triple.replace('-', "_"));
-        (variable, self.compiler)
+        (variable, self.compiler())
     }
 
     /// Looks whether the programs that the image holds compile.
@@ -106,8 +98,8 @@ impl StaticTarget {
         if !self.has_library() {
             return Err(format!("no standard library of Rust for {}", self.triple));
         }
-        let compiler = places.program(self.compiler);
-        let compiler = compiler.ok_or_else(|| format!("no {}", self.compiler))?;
+        let compiler = places.program(self.compiler());
+        let compiler = compiler.ok_or_else(|| format!("no {}", self.compiler()))?;
         Ok(format!("{}, {}", self.triple, compiler.display()))
     }
 
@@ -120,8 +112,13 @@ impl StaticTarget {
             );
             process::run(Command::new("rustup").args(["target", "add", self.triple]))?;
         }
-        if setup::places().program(self.compiler).is_none() {
-            apt.install(self.packages, "the C compiler of static programs")?;
+        if setup::places().program(self.compiler()).is_none() {
+            let packages = if self.is_own() {
+                &["musl-tools"]
+            } else {
+                self.cross_packages
+            };
+            apt.install(packages, "the C compiler of static programs")?;
         }
         Ok(())
     }
